@@ -5,6 +5,8 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 BIN := .venv/bin
+CONFIG ?= config/gateway.yaml
+IMAGE ?= polygate:dev
 
 .PHONY: help
 help: ## Tell the commands
@@ -25,6 +27,46 @@ env: .venv/.installed ## Make .venv with everything that pyproject.toml and requ
 .venv/.installed: pyproject.toml .venv/.locked
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@touch $@
+
+.PHONY: run
+run: env ## Run the gateway on CONFIG (config/gateway.yaml unless told: make run CONFIG=config/examples/kafka.yaml)
+	@exec $(BIN)/polygate run "$(CONFIG)"
+
+.PHONY: test
+test: env ## Run every check and every test, with a real Kafka
+	@tools/test
+
+.PHONY: test-quick
+test-quick: env ## Run what needs no broker and is not slow, in under a minute
+	@$(BIN)/python -m pytest -q -m "not broker and not slow" --kafka=none
+
+.PHONY: check
+check: env fresh ## Run ruff, mypy and import-linter; look for stale generated files
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+.PHONY: format
+format: env ## Format the code and mend what ruff can mend by itself
+	@$(BIN)/ruff check --fix --exit-zero
+	@$(BIN)/ruff format
+
+.PHONY: generate
+generate: env ## Make the generated files anew: descriptor sets, schema, reference
+	@$(BIN)/python tools/generate.py
+
+.PHONY: fresh
+fresh: env ## Fail when a generated file is stale
+	@$(BIN)/python tools/generate.py --check
+
+.PHONY: bench
+bench: env ## Measure against the bare libraries and print the table (ARGS=--help tells more)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: image
+image: env ## Lint the Dockerfile and build the image IMAGE (polygate:dev) with the engine that is there
+	@tools/image "$(IMAGE)"
 
 .PHONY: lock
 lock: .venv/.locked ## Resolve pyproject.toml into requirements/ (UPGRADE=--upgrade for the newest of everything)
