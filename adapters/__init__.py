@@ -1,0 +1,1 @@
+"""What speaks to the outside: one file per kind, registered by entry points; the core imports none of them."""

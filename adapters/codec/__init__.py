@@ -1,0 +1,1 @@
+"""One file per format kind. None imports another."""

@@ -1,0 +1,69 @@
+"""What travels: a message, one payload of bytes with its headers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Flag, auto
+
+
+class Many(Flag):
+    """Which sides may carry more than one message."""
+
+    NEITHER = 0
+    REQUESTS = auto()
+    REPLIES = auto()
+    BOTH = REQUESTS | REPLIES
+
+
+class Headers(tuple[tuple[str, str], ...]):
+    """An immutable list of (lower-case name, value) pairs: duplicates kept, in order.
+
+    Names that start with ":" (":status") are ours: an ingress that knows one acts on it, no wire ever carries one.
+    A binary value travels in base64 under a name that ends in "-bin", as in gRPC.
+    """
+
+    __slots__ = ()
+
+    def get(self, name: str) -> str | None:
+        """The first value of a lower-case name, or None."""
+        for key, value in self:
+            if key == name:
+                return value
+        return None
+
+    def all(self, name: str) -> tuple[str, ...]:
+        """Every value of a lower-case name, in order."""
+        return tuple(value for key, value in self if key == name)
+
+    def without(self, *names: str) -> Headers:
+        """The same headers less the lower-case names given."""
+        return Headers(pair for pair in self if pair[0] not in names)
+
+    def plus(self, *pairs: tuple[str, str]) -> Headers:
+        """The same headers with pairs added at the end."""
+        return Headers((*self, *pairs))
+
+
+NO_HEADERS = Headers()
+
+JSON = "application/json"
+PROTOBUF = "application/x-protobuf"
+PROBLEM = "application/problem+json"
+BYTES = "application/octet-stream"
+TEXT = "text/plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One payload: bytes that only a codec opens.
+
+    `cursor` and `timestamp` (milliseconds since 1970) say where and when the message stands in a log, if it came from one:
+    a message with a cursor is an *event*.
+    """
+
+    body: bytes
+    content_type: str = BYTES
+    key: bytes | None = None
+    headers: Headers = NO_HEADERS
+    cursor: str | None = None
+    timestamp: int | None = None

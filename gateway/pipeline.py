@@ -1,0 +1,111 @@
+"""How policies, translation and a backend's handler become one handler."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from gateway.errors import GatewayError, Reason
+from gateway.exchange import EndOfMessages, Exchange, Handler, Wrapper, first
+from gateway.message import NO_HEADERS, Headers, Many, Message
+from gateway.policy import Guard, Policy
+from gateway.status import failure
+
+log = logging.getLogger("polygate")
+
+IN_FLIGHT = 16
+
+
+def pipeline(policies: Iterable[Policy], handler: Handler) -> Handler:
+    """The first policy runs outermost."""
+    for policy in reversed(tuple(policies)):
+        handler = partial(policy, forward=handler)
+    return handler
+
+
+def conversation(policies: Sequence[Policy], handler: Handler) -> Handler:
+    """For a caller that may send many to a target that answers one with one: what guards the call stands around the whole,
+    what guards messages around each.
+    """
+    inner = pipeline([policy for policy in policies if policy.guards is not Guard.CALL], answerable(handler))
+    return pipeline([policy for policy in policies if policy.guards is not Guard.MESSAGE], each(inner))
+
+
+def answerable(handler: Handler) -> Handler:
+    """The one place where an unknown exception becomes an answer: logged with the exchange's id, INTERNAL to the caller."""
+
+    async def run(exchange: Exchange) -> None:
+        try:
+            await handler(exchange)
+        except GatewayError:
+            raise
+        except EndOfMessages as error:
+            raise GatewayError(Reason.MALFORMED, "a message was expected, and none came") from error
+        except Exception as error:
+            log.exception("exchange %s failed", exchange.call.id)
+            raise GatewayError(Reason.BUG, f"something went wrong here ({exchange.call.id})") from error
+
+    return run
+
+
+class _Child(Wrapper):
+    """One message of a conversation as an exchange of its own; its replies wait until those before it are sent."""
+
+    def __init__(self, inner: Exchange, message: Message, number: int) -> None:
+        call = inner.call
+        super().__init__(inner, replace(call, id=f"{call.id}.{number}", many=Many.NEITHER, deadline=None))
+        self._message: Message | None = message
+        self.replies: list[Message] = []
+
+    async def accept(self, headers: Headers = NO_HEADERS) -> None:
+        """The conversation is accepted already; a message has no head of its own."""
+
+    async def receive(self) -> Message:
+        if self._message is None:
+            raise EndOfMessages
+        message, self._message = self._message, None
+        return message
+
+    async def send(self, message: Message) -> None:
+        self.replies.append(message)
+
+
+async def _answers(child: _Child, handler: Handler) -> list[Message]:
+    try:
+        await handler(child)
+    except GatewayError as error:
+        return [failure(error, child.call.id)]
+    return child.replies
+
+
+def each(handler: Handler, limit: int = IN_FLIGHT) -> Handler:
+    """Every message of the caller becomes an exchange of its own: up to `limit` in flight, answered in order. A failed one is
+    answered with the error, and the conversation goes on.
+    """
+
+    async def run(exchange: Exchange) -> None:
+        waiting: asyncio.Queue[asyncio.Task[list[Message]] | None] = asyncio.Queue(limit)
+
+        async def answer() -> None:
+            while (task := await waiting.get()) is not None:
+                for message in await task:
+                    await exchange.send(message)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(answer())
+                number = 0
+                try:
+                    while True:
+                        message = await exchange.receive()
+                        number += 1
+                        await waiting.put(group.create_task(_answers(_Child(exchange, message, number), handler)))
+                except EndOfMessages:
+                    await waiting.put(None)
+        except BaseExceptionGroup as errors:
+            raise first(errors) from errors
+
+    return run

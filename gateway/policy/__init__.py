@@ -1,0 +1,36 @@
+"""Policies run around a route's handler. Each says whether it guards the call or every message of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from enum import Enum
+from typing import Protocol
+
+from gateway.exchange import Exchange, Handler
+from gateway.part import Part
+
+
+class Guard(Enum):
+    """Where a policy stands when a caller sends many messages to a target that answers one with one."""
+
+    CALL = "call"
+    MESSAGE = "message"
+    BOTH = "both"
+
+
+class Policy(Protocol):
+    """Runs once around what it guards: awaits `forward(exchange)`, or raises a GatewayError instead."""
+
+    guards: Guard
+
+    async def __call__(self, exchange: Exchange, forward: Handler) -> None: ...
+
+
+class PolicyConfig(Part, ABC):
+    """The config of a policy. `kind` is the name that it is registered by."""
+
+    kind: str
+
+    @abstractmethod
+    def build(self) -> Policy:
+        """A policy of its own for one route: its state is never shared between routes."""

@@ -1,0 +1,176 @@
+"""The ports: what a listener, a backend and a source must be, and the config models that build them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Protocol, Self, runtime_checkable
+
+from pydantic import Field
+
+from gateway.codec import NO_CONTRACTS, Contract, Contracts
+from gateway.exchange import Handler
+from gateway.message import JSON, Headers, Many, Message
+from gateway.part import Part
+from gateway.route import Find
+
+Bind = Annotated[str, Field(pattern=r"^.*:\d{1,5}$", examples=["127.0.0.1:8080", "[::1]:8080", "0.0.0.0:0"])]
+"""host:port; port 0 takes a free one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a listener really listens, once it does."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def split_bind(bind: str) -> tuple[str, int]:
+    """Host and port of a `bind`; brackets around an IPv6 address come off."""
+    host, _, port = bind.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+class TargetConfig(Part):
+    """A route's `to:`. Each backend kind has a model for each verb that it offers, with the field of the verb's name."""
+
+    verb: ClassVar[str]
+    streams: ClassVar[Many] = Many.NEITHER
+    safe: ClassVar[bool] = False
+
+    backend: str
+    """Which entry of `backends`."""
+    format: str = "json"
+    """How the target's messages are written."""
+
+    def many(self, contract: Contract | None) -> Many:
+        """Which sides may carry more than one message."""
+        return contract.many if contract is not None and self.verb == "call" else self.streams
+
+    def templates(self) -> Sequence[str]:
+        """Every template of the target, so that a variable that no side gives is refused when loading."""
+        return ()
+
+    def refusals(self, contract: Contract | None) -> Sequence[str]:
+        """Why this target cannot work, as far as can be told when loading."""
+        del contract
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A route's target, bound once when the config is loaded."""
+
+    route: str
+    spec: TargetConfig
+    contract: Contract | None = None
+    content_type: str = JSON
+    """Of the messages that the handler receives, and of those that it must send."""
+    fields: Callable[[bytes], Mapping[str, object]] = field(default=lambda _body: {})
+    """Opens a message in the target's format: its top-level fields, for templates."""
+    safe: bool = False
+    """Running it changes nothing, so that a timeout is a definite failure."""
+
+
+class Backend(Protocol):
+    """Where exchanges end. An async context manager: connected while entered; entering does not wait for the peer to be there."""
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *error: object) -> None: ...
+
+    def handler(self, target: Target) -> Handler:
+        """Bind a route's target once; the handler then runs per exchange."""
+
+    async def check(self) -> None:
+        """Raise BackendError if exchanges would fail now. For readiness; answers within a second or two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a topic. Timestamps are milliseconds since 1970."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    body: bytes
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """What a topic listener consumes: as a group, from `earliest` or `latest` where the group has no offset yet."""
+
+    topics: tuple[str, ...]
+    group: str
+    start: str = "earliest"
+
+
+Deliver = Callable[[Record], Awaitable[None]]
+"""Handle one record. It returns once the record is done with, and only then may its offset be committed."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A backend that can also be consumed."""
+
+    def consuming(self, subscription: Subscription, deliver: Deliver) -> AbstractAsyncContextManager[None]:
+        """Deliver each record, in order per partition; commit what has returned. Leaving finishes what is being delivered."""
+
+    async def produce(self, topic: str, message: Message) -> None:
+        """Append one message, acknowledged: for a listener's replies. Raises BackendError."""
+
+
+class BackendConfig(Part, ABC):
+    """The config of a backend."""
+
+    kind: str
+    verbs: ClassVar[Mapping[str, type[TargetConfig]]]
+
+    @abstractmethod
+    def build(self) -> Backend:
+        """The backend, not yet connected."""
+
+
+class Ingress(Protocol):
+    """Where conversations come from."""
+
+    def serving(self) -> AbstractAsyncContextManager[Address | None]:
+        """Listen; leaving stops listening, lets exchanges end until the view's `drain_until`, then closes. None: no address."""
+
+
+@dataclass(slots=True)
+class View:
+    """What a listener may see of the running gateway."""
+
+    find: Find
+    backends: Mapping[str, Backend] = field(default_factory=dict)
+    contracts: Contracts = NO_CONTRACTS
+    routes: Sequence[Mapping[str, object]] = ()
+    """One row a route, as `polygate routes --json` prints it."""
+    drain_until: float | None = None
+    """Event-loop time by which every listener must have let go; set when the gateway is told to stop."""
+    ready: bool = True
+    """False from the moment that the gateway is told to stop."""
+    addresses: dict[str, Address] = field(default_factory=dict)
+
+
+class ListenerConfig(Part, ABC):
+    """The config of a listener."""
+
+    kind: str
+    protocol: ClassVar[str] = ""
+    """The `call.protocol` of its exchanges; "" where it serves no route (admin)."""
+    wire: ClassVar[Many] = Many.NEITHER
+    """Which sides of its wire may carry more than one message."""
+
+    @abstractmethod
+    def build(self, name: str, view: View) -> Ingress:
+        """The ingress, not yet listening. `name` is its entry in `listeners`."""

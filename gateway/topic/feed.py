@@ -1,0 +1,193 @@
+"""One reader a topic, whatever the number of callers that tail it.
+
+A *feed* reads on from where it was opened and keeps the latest records in a bounded ring. A *follower* is one caller's place in
+it: it pulls, so a slow caller holds no queue of its own. One that has fallen out of the ring, or starts before it, reads
+the log itself until it has caught up; nothing is skipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Self
+
+from gateway.errors import BackendError, CallerError, GatewayError, Reason
+from gateway.port import Record
+from gateway.task import Tasks
+from gateway.topic.log import Log, Offsets
+
+log = logging.getLogger("polygate")
+
+RING_RECORDS = 4096
+RING_BYTES = 16 << 20
+FEEDS = 1000
+BATCH = 256
+BACKOFF_S = (0.1, 5.0)
+
+
+class Feed:
+    """The live end of one topic: `base` is the place before the ring's first record, `end` the place after its last."""
+
+    def __init__(self, topic: str, source: Log) -> None:
+        self.topic = topic
+        self.log = source
+        self.users = 0
+        self.first = 0
+        self.base: dict[int, int] = {}
+        self.end: dict[int, int] = {}
+        self._ring: list[Record] = []
+        self._size = 0
+        self._changed: asyncio.Future[None] | None = None
+
+    def start(self, at: Offsets) -> None:
+        """Take the live end as the place to read on from."""
+        self.base = dict(at)
+        self.end = dict(at)
+
+    def covers(self, at: Offsets) -> bool:
+        """Whether all that comes after a place is in the ring or still to come."""
+        return all(at.get(partition, 0) >= offset for partition, offset in self.base.items())
+
+    def after(self, sequence: int) -> Sequence[Record]:
+        """At most BATCH records from a sequence number on, which is not before `first`."""
+        at = sequence - self.first
+        return self._ring[at : at + BATCH]
+
+    async def changed(self) -> None:
+        """Wait for the next record."""
+        if self._changed is None:
+            self._changed = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._changed)
+
+    def add(self, records: Sequence[Record]) -> None:
+        """New records, in order per partition; wakes every follower that waits."""
+        for record in records:
+            self._ring.append(record)
+            self._size += len(record.body)
+            self.end[record.partition] = record.offset + 1
+        # Cut to half when full: shifting a list costs by its length, so it must not happen for each record.
+        if len(self._ring) > RING_RECORDS or self._size > RING_BYTES:
+            keep, size = 0, 0
+            while keep < min(len(self._ring), RING_RECORDS // 2) and size < RING_BYTES // 2:
+                keep += 1
+                size += len(self._ring[-keep].body)
+            cut = len(self._ring) - keep
+            for record in self._ring[:cut]:
+                self.base[record.partition] = record.offset + 1
+            del self._ring[:cut]
+            self.first += cut
+            self._size = size
+        changed, self._changed = self._changed, None
+        if changed is not None and not changed.done():
+            changed.set_result(None)
+
+    async def run(self) -> None:
+        """Read until cancelled. While the topic cannot be read, its followers wait, and then go on where they stood."""
+        pause = BACKOFF_S[0]
+        while True:
+            try:
+                async with self.log.reading(self.topic, self.end) as reader:
+                    while True:
+                        records = await reader.read()
+                        pause = BACKOFF_S[0]
+                        if records:
+                            self.add(records)
+            except GatewayError as error:
+                log.warning("feed of %s waits %.1f s: %s", self.topic, pause, error.message)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, BACKOFF_S[1])
+
+
+class Follower:
+    """One caller's place in a feed. `at` is the place after what `read` has returned."""
+
+    def __init__(self, feed: Feed, at: Offsets) -> None:
+        self._feed = feed
+        self._sequence: int | None = None
+        self.at = dict(at)
+
+    async def read(self) -> Sequence[Record]:
+        """The next records; waits until there is one. May return none where only the place has moved."""
+        feed = self._feed
+        while True:
+            if self._sequence is not None and self._sequence < feed.first:
+                self._sequence = None
+            if self._sequence is None:
+                if not feed.covers(self.at):
+                    return await self._history()
+                self._sequence = feed.first
+            records = feed.after(self._sequence)
+            if records:
+                self._sequence += len(records)
+                fresh = [record for record in records if record.offset >= self.at.get(record.partition, 0)]
+                if fresh:
+                    return self._moved(fresh)
+            else:
+                await feed.changed()
+
+    async def _history(self) -> Sequence[Record]:
+        async with self._feed.log.reading(self._feed.topic, self.at) as reader:
+            records = await reader.read()
+            moved = self._moved(records)
+            self.at.update(reader.at)
+            return moved
+
+    def _moved(self, records: Sequence[Record]) -> Sequence[Record]:
+        for record in records:
+            self.at[record.partition] = record.offset + 1
+        return records
+
+
+class Feeds:
+    """The feeds of one log, each open while somebody follows it."""
+
+    def __init__(self, source: Log) -> None:
+        self._log = source
+        self._feeds: dict[str, Feed] = {}
+        self._tasks = Tasks()
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._tasks.__aexit__(*error)
+
+    @property
+    def open(self) -> int:
+        """How many topics are read now."""
+        return len(self._feeds)
+
+    def _opened(self, topic: str, ends: Offsets) -> Feed:
+        if len(self._feeds) >= FEEDS:
+            raise BackendError(Reason.OVERLOADED, "too many topics are tailed at once")
+        feed = Feed(topic, self._log)
+        feed.start(ends)
+        self._feeds[topic] = feed
+        self._running[topic] = self._tasks.spawn(feed.run(), f"feed of {topic}")
+        return feed
+
+    @asynccontextmanager
+    async def following(self, topic: str) -> AsyncIterator[Feed]:
+        """The feed of a topic, reading. BackendError where the topic is not there or cannot be asked."""
+        feed = self._feeds.get(topic)
+        if feed is None:
+            ends = await self._log.ends(topic)
+            # Another caller may have opened it while we asked.
+            feed = self._feeds.get(topic) or self._opened(topic, ends)
+        feed.users += 1
+        try:
+            yield feed
+        finally:
+            feed.users -= 1
+            if feed.users == 0:
+                del self._feeds[topic]
+                self._running.pop(topic).cancel()
+
+
+def gone(topic: str) -> GatewayError:
+    """For a place that the topic's retention has overtaken: never skipped in silence."""
+    return CallerError(Reason.INVALID, f"{topic} no longer holds the records after this cursor; start at earliest or latest")

@@ -1,0 +1,71 @@
+"""The port of a log: topics cut into partitions of records, each with an offset. `local` and `kafka` implement it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from gateway.message import Message
+from gateway.port import Record
+
+Offsets = Mapping[int, int]
+"""An offset for each partition of a topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record was written; the timestamp is in milliseconds since 1970."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+
+
+class Reader(Protocol):
+    """Reads a topic on from where it was opened. Used by one task."""
+
+    @property
+    def at(self) -> Offsets:
+        """The place after what was read, and after what holds no record (compacted away, a transaction's marker)."""
+
+    async def read(self) -> Sequence[Record]:
+        """The next records, in order per partition, some hundred at the most. Waits for one, but a second at the longest.
+
+        BackendError where the topic cannot be read now; `feed.gone` where retention has overtaken the place.
+        """
+
+
+class Log(Protocol):
+    """What a broker's adapter gives. Every method ends within its own deadline."""
+
+    async def append(self, topic: str, message: Message, deadline: float) -> Place:
+        """Write one record, acknowledged by the log's own durability, before `deadline` (event-loop time).
+
+        The message's key chooses the partition. BackendError: UNREACHABLE (nothing was or will be written),
+        UNKNOWN_OUTCOME (it may have been), REFUSED (no such topic, not allowed). CallerError: TOO_LARGE.
+        """
+
+    async def starts(self, topic: str) -> Offsets:
+        """The offset of the first record still held, for each partition. BackendError(REFUSED) for an unknown topic."""
+
+    async def ends(self, topic: str) -> Offsets:
+        """The offset that the next record will get, for each partition."""
+
+    def reading(self, topic: str, at: Offsets) -> AbstractAsyncContextManager[Reader]:
+        """Read every partition in `at` from its offset on. Without a group: other readers are not disturbed."""
+
+
+def rfc3339(milliseconds: int) -> str:
+    """A timestamp as callers read it: UTC, to the millisecond (RFC 3339)."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{milliseconds % 1000:03d}Z"
+
+
+# Headers that the gateway gives meaning to. Callers cannot set them: they are dropped where a call becomes a record.
+CORRELATION = "polygate-correlation-id"
+REPLY_TO = "polygate-reply-to"
+ERROR = "polygate-error"
+RESERVED = "polygate-"

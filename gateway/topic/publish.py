@@ -1,0 +1,96 @@
+"""The verb `publish`: a message becomes a record; the answer is a receipt."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from functools import partial
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from gateway.exchange import Call, Exchange, Handler
+from gateway.message import JSON, Headers, Message
+from gateway.port import Target, TargetConfig
+from gateway.template import Template
+from gateway.topic.log import RESERVED, Log, Place, rfc3339
+
+CREATED = Headers(((":status", "201"),))
+
+# A record's deadline ends before the caller's, so that the caller still hears of it.
+MARGIN_S = 0.05
+DEFAULT_S = 30.0
+# What a call's headers carry on into a record; anything else stays at the edge.
+CARRIED = ("traceparent", "tracestate")
+
+
+class PublishTo(TargetConfig):
+    """Append each message to a topic; answer with a receipt once the log has acknowledged it."""
+
+    verb: ClassVar[str] = "publish"
+
+    publish: str = Field(min_length=1, examples=["orders.placed", "orders.{region}"])
+    """The topic. `{name}` is a path variable or a top-level field of the message."""
+    key: str | None = Field(default=None, examples=["{customer}"])
+    """The record's key, which chooses the partition: records of one key keep their order."""
+    ack: Literal["broker"] = "broker"
+    """When to answer: `broker`, once the log has the record safe by its own measure."""
+
+    def templates(self) -> Sequence[str]:
+        return (self.publish,) if self.key is None else (self.publish, self.key)
+
+
+def receipt(place: Place) -> bytes:
+    """What a publish answers, in JSON."""
+    return json.dumps(
+        {
+            "topic": place.topic,
+            "partition": place.partition,
+            "offset": place.offset,
+            "timestamp": rfc3339(place.timestamp),
+        },
+        separators=(",", ":"),
+    ).encode()
+
+
+def record_headers(call: Call, message: Message) -> Headers:
+    """The headers of a record: the message's own less the reserved ones, the exchange's id, and its trace."""
+    own = [(name, value) for name, value in message.headers if not name.startswith(RESERVED)]
+    trace = [(name, value) for name, value in call.headers if name in CARRIED]
+    return Headers((*own, *trace, ("x-request-id", call.id)))
+
+
+def due(call: Call) -> float:
+    """When the log must have answered (event-loop time)."""
+    return call.deadline - MARGIN_S if call.deadline is not None else asyncio.get_running_loop().time() + DEFAULT_S
+
+
+class Addressing:
+    """Topic and key of a record, from the templates of a target."""
+
+    def __init__(self, target: Target, topic: str, key: str | None) -> None:
+        self._topic = Template(topic)
+        self._key = Template(key) if key is not None else None
+        self._fields = target.fields
+
+    def __call__(self, call: Call, message: Message) -> tuple[str, bytes | None]:
+        fields = partial(self._fields, message.body)
+        topic = self._topic.render(call.params, fields)
+        return topic, message.key if self._key is None else self._key.render(call.params, fields).encode()
+
+
+def publish(log: Log, target: Target, spec: PublishTo) -> Handler:
+    """The handler of one publish target."""
+    address = Addressing(target, spec.publish, spec.key)
+
+    async def run(exchange: Exchange) -> None:
+        message = await exchange.receive()
+        call = exchange.call
+        topic, key = address(call, message)
+        record = Message(message.body, message.content_type, key, record_headers(call, message))
+        place = await log.append(topic, record, due(call))
+        await exchange.accept(CREATED)
+        await exchange.send(Message(receipt(place), JSON))
+
+    return run

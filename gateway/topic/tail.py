@@ -1,0 +1,136 @@
+"""The verb `tail`: a topic, out to the caller, each message with its cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from gateway.errors import CallerError, FieldError, Reason
+from gateway.exchange import EndOfMessages, Exchange, Handler
+from gateway.message import Many, Message
+from gateway.port import Record, Target, TargetConfig
+from gateway.template import Template, no_fields
+from gateway.topic.event import cursor_of, offsets_of
+from gateway.topic.feed import Feeds, Follower, gone
+from gateway.topic.log import Log, Offsets
+
+SNAPSHOT_LIMIT = 1000
+MAX_LIMIT = 2**63 - 1
+_OPTIONS = frozenset({"start", "limit"})
+
+
+class TailTo(TargetConfig):
+    """Send a topic's messages to the caller as they come, each with a cursor to resume after it."""
+
+    verb: ClassVar[str] = "tail"
+    streams: ClassVar[Many] = Many.REPLIES
+    safe: ClassVar[bool] = True
+
+    tail: str = Field(min_length=1, examples=["orders.placed", "orders.{region}"])
+    """The topic. `{name}` is a path variable or a field of the request."""
+    start: Literal["earliest", "latest"] = "latest"
+    """Where a caller starts that does not say."""
+    envelope: bool = False
+    """Over NDJSON and JSON array: events (cursor, key, timestamp, headers, body) in place of bare bodies."""
+
+    def templates(self) -> Sequence[str]:
+        return (self.tail,)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a caller asks of a tail."""
+
+    start: str
+    limit: int | None
+
+
+def opening_of(fields: Mapping[str, object], default: str, *, snapshot: bool) -> Opening:
+    """Read `start` and `limit`, from a URL or a request message; "" and 0 are as good as absent (proto3). CallerError."""
+    start = fields.get("start") or ("earliest" if snapshot else default)
+    limit = fields.get("limit") or None
+    if not isinstance(start, str):
+        raise _wrong("start", "must be earliest, latest or a cursor")
+    if isinstance(limit, str) and limit.isascii() and limit.isdigit() and len(limit) < len(str(MAX_LIMIT)):
+        limit = int(limit)
+        if limit == 0:
+            raise _wrong("limit", "must be a whole number above 0")
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or not 0 < limit <= MAX_LIMIT):
+        raise _wrong("limit", "must be a whole number above 0")
+    return Opening(start, limit or (SNAPSHOT_LIMIT if snapshot else None))
+
+
+def _wrong(name: str, detail: str) -> CallerError:
+    return CallerError(Reason.MALFORMED, f"{name} {detail}", details=(FieldError(name, detail),))
+
+
+async def _asked(exchange: Exchange, target: Target) -> Mapping[str, object]:
+    """The request of a caller that sends one; of one that may send many (a WebSocket), the URL, so that it need not speak first."""
+    call = exchange.call
+    if call.many & Many.REQUESTS:
+        unknown = [name for name, _ in call.query if name not in _OPTIONS]
+        if unknown or len(dict(call.query)) < len(call.query):
+            raise CallerError(Reason.MALFORMED, "the query takes start and limit, once each")
+        return dict(call.query)
+    try:
+        message = await exchange.receive()
+    except EndOfMessages:
+        return {}
+    return target.fields(message.body) if message.body else {}
+
+
+async def _place(log: Log, topic: str, start: str) -> Offsets:
+    """Where a start is in a topic. CallerError for a cursor that is none, is of another topic, or was overtaken."""
+    if start == "latest":
+        return await log.ends(topic)
+    starts = await log.starts(topic)
+    if start == "earliest":
+        return starts
+    cursor = offsets_of(start)
+    if not cursor.keys() <= starts.keys():
+        raise _wrong("start", "is a cursor of another topic")
+    if any(offset < starts[partition] for partition, offset in cursor.items()):
+        raise gone(topic)
+    return {**starts, **cursor}
+
+
+def tail(log: Log, feeds: Feeds, target: Target, spec: TailTo) -> Handler:
+    """The handler of one tail target."""
+    name = Template(spec.tail)
+
+    async def run(exchange: Exchange) -> None:
+        call = exchange.call
+        asked = await _asked(exchange, target)
+        resumed = call.headers.get("last-event-id")
+        opening = opening_of({**asked, **({"start": resumed} if resumed else {})}, spec.start, snapshot=call.snapshot)
+        topic = name.render(call.params, lambda: asked) if asked else name.render(call.params, no_fields)
+        async with feeds.following(topic) as feed:
+            follower = Follower(feed, await _place(log, topic, opening.start))
+            until = await log.ends(topic) if call.snapshot else None
+            await exchange.accept()
+            await _pour(exchange, follower, target.content_type, opening.limit, until)
+
+    return run
+
+
+async def _pour(exchange: Exchange, follower: Follower, content_type: str, limit: int | None, until: Offsets | None) -> None:
+    """Send until the limit, or until the place `until` is reached; for ever where there is neither."""
+    at = dict(follower.at)
+    left = limit
+    while until is None or any(follower.at.get(partition, 0) < end for partition, end in until.items()):
+        for record in await follower.read():
+            if until is not None and record.offset >= until.get(record.partition, 0):
+                continue
+            at[record.partition] = record.offset + 1
+            await exchange.send(_message(record, content_type, cursor_of(at)))
+            if left is not None:
+                left -= 1
+                if left == 0:
+                    return
+
+
+def _message(record: Record, content_type: str, cursor: str) -> Message:
+    return Message(record.body, content_type, record.key, record.headers, cursor, record.timestamp)
