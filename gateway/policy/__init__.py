@@ -32,5 +32,8 @@ class PolicyConfig(Part, ABC):
     kind: str
 
     @abstractmethod
-    def build(self) -> Policy:
-        """A policy of its own for one route: its state is never shared between routes."""
+    def build(self, route: str, protocol: str) -> Policy:
+        """A policy of its own for one route as one kind of listener serves it, by the names that metrics and logs call them.
+
+        Called once for each pair when the config is loaded; what it builds holds the state, and no two pairs share any.
+        """
