@@ -40,11 +40,20 @@ test: env ## Run every check and every test, with a real Kafka
 test-quick: env ## Run what needs no broker and is not slow, in under a minute
 	@$(BIN)/python -m pytest -q -m "not broker and not slow" --kafka=none
 
-.PHONY: check
-check: env fresh ## Run ruff, mypy and import-linter; look for stale generated files
+.PHONY: check fresh lint types floors
+check: fresh lint types floors ## Run fresh, lint, types and floors (-k: all of them, though one fails)
+
+fresh: env ## Fail when a generated file is stale
+	@$(BIN)/python tools/generate.py --check
+
+lint: env ## Run ruff, as linter and formatter
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
+
+types: env ## Run mypy on gateway and adapters
 	@$(BIN)/mypy
+
+floors: env ## Run import-linter: who may import whom
 	@$(BIN)/lint-imports
 
 .PHONY: format
@@ -55,10 +64,6 @@ format: env ## Format the code and mend what ruff can mend by itself
 .PHONY: generate
 generate: env ## Make the generated files anew: descriptor sets, schema, reference
 	@$(BIN)/python tools/generate.py
-
-.PHONY: fresh
-fresh: env ## Fail when a generated file is stale
-	@$(BIN)/python tools/generate.py --check
 
 .PHONY: bench
 bench: env ## Measure against the bare libraries and print the table (ARGS=--help tells more)
