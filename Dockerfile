@@ -8,14 +8,16 @@
 #
 #   docker run ... -e POLYGATE_VAR=/var/lib/polygate -v orders:/var/lib/polygate polygate
 #
-# Behind an index of your own: docker build --secret id=pip,src=/etc/pip.conf .
+# Behind an index of your own, or an authority of your own: `make image` hands pip's settings in; by hand,
+#
+#   docker build --secret id=pip,src=/etc/pip.conf --secret id=ca,src=/etc/ssl/certs/ca-certificates.crt .
 
 FROM python:3.13-slim AS build
 WORKDIR /src
 
 # The tools that make the wheel stay in this stage; pip installs into the other environment from outside of it.
 COPY requirements/build.txt requirements/run.txt requirements/
-RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
     python -m venv /opt/build \
  && /opt/build/bin/pip install --no-cache-dir --require-hashes -r requirements/build.txt \
  && python -m venv --without-pip /opt/polygate \
