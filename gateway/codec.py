@@ -21,6 +21,8 @@ class Type(Protocol):
     """One message type of a contract, compiled when the config is loaded."""
 
     name: str
+    fields: tuple[str, ...]
+    """The names of its top-level fields, in every spelling that the JSON mapping takes."""
 
     def check(self, value: Value) -> Value:
         """The value as the type's canonical JSON mapping. Raises CallerError(MALFORMED) with the field's path."""
@@ -85,33 +87,40 @@ Transcode = Callable[[bytes, Mapping[str, str] | None], bytes]
 
 
 def transcode(source: Format, target: Format, kind: Type | None, *, merging: bool) -> Transcode:
-    """The function from one format to another for one type. With equal formats and nothing to merge the bytes that came
-    in go out, once the codec has accepted them.
+    """The function from one format to another for one type.
+
+    With equal formats and nothing to merge the bytes that came in go out, where they already say what the type's canonical
+    form says; so a record is the same whatever wire it came by.
     """
     if source.opaque or target.opaque:
         return lambda body, _fields: body
     # A typed target checks while it encodes, so the source need not check as well.
-    decode = source.codec(kind if source.typed or not target.typed else None).decode
+    read = source.codec(kind if source.typed else None).decode
     encode = target.codec(kind).encode
-    check = kind.check if kind is not None and not target.typed else None
+    check = kind.check if kind is not None and not target.typed and not source.typed else None
 
     def through(body: bytes, _fields: Mapping[str, str] | None) -> bytes:
-        decode(body)
-        return body
+        value = read(body)
+        if check is None:
+            return body
+        canonical = check(value)
+        return body if canonical == value else encode(canonical)
 
     def across(body: bytes, _fields: Mapping[str, str] | None) -> bytes:
-        return encode(decode(body))
-
-    untyped = source.codec(None).decode if not source.typed else decode
-    plain = through if source is target else across
-
-    def merged(body: bytes, fields: Mapping[str, str] | None) -> bytes:
-        if not fields and body:
-            return plain(body, None)
-        value = merge(untyped(body) if body else {}, fields or {})
+        value = read(body)
         return encode(check(value) if check else value)
 
-    return merged if merging else plain
+    plain = through if source is target else across
+    if not merging:
+        return plain
+
+    def merged(body: bytes, fields: Mapping[str, str] | None) -> bytes:
+        if body and not fields:
+            return plain(body, None)
+        value = merge(read(body) if body else {}, fields or {})
+        return encode(check(value) if check else value)
+
+    return merged
 
 
 def merge(value: Value, fields: Mapping[str, str]) -> Value:

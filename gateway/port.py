@@ -134,6 +134,11 @@ class BackendConfig(Part, ABC):
     kind: str
     verbs: ClassVar[Mapping[str, type[TargetConfig]]]
 
+    def refusals(self, target: TargetConfig, contract: Contract | None) -> Sequence[str]:
+        """Why a target cannot work on this very backend, as far as can be told when loading."""
+        del target, contract
+        return ()
+
     @abstractmethod
     def build(self) -> Backend:
         """The backend, not yet connected."""
@@ -174,3 +179,18 @@ class ListenerConfig(Part, ABC):
     @abstractmethod
     def build(self, name: str, view: View) -> Ingress:
         """The ingress, not yet listening. `name` is its entry in `listeners`."""
+
+    def limit(self) -> int:
+        """The largest message that it takes, in bytes."""
+        return 1 << 20
+
+    @classmethod
+    def pattern(cls, when: str) -> tuple[str, str]:
+        """What a route says under `when:` for this protocol, as (method, path pattern). Raises ValueError."""
+        return "", when
+
+    @classmethod
+    def shape(cls, contract: Contract | None) -> Many:
+        """Which sides of its wire may carry more than one message, for a route with this contract."""
+        del contract
+        return cls.wire

@@ -128,7 +128,7 @@ class Table:
 
     def find(self, protocol: str, target: str) -> Found:
         """See `Find`. A HEAD is answered by the route of GET unless it has its own."""
-        method, _, path = target.partition(" ") if protocol == "rest" else ("", "", target)
+        method, _, path = target.rpartition(" ")
         try:
             raw = path[1:].split("/")
             segments = [decode(text) if "%" in text else text for text in raw] if "%" in path else raw

@@ -20,7 +20,7 @@ Present = Callable[[Message], Message]
 class Translate:
     """Both directions of one route on one kind of listener, by the caller's media type.
 
-    `opaque`: the target takes any bytes and gives any, and the media type goes through with them.
+    `opaque`: the target takes any bytes and gives any, and the media type goes through with them both ways.
     """
 
     requests: Mapping[str, Transcode]
@@ -30,6 +30,8 @@ class Translate:
     """Path variables become fields of the message."""
     query: bool = False
     """So do query parameters: the call is one that carries no body."""
+    otherwise: Transcode | None = None
+    """For a media type that `requests` does not name."""
     opaque: bool = False
     guards: Guard = field(default=Guard.MESSAGE)
 
@@ -59,13 +61,14 @@ class _Translated(Wrapper):
         message = await self.inner.receive()
         translate = self._translate
         kind = message.content_type
-        if kind not in translate.requests:
+        transcoded = translate.requests.get(kind) or translate.otherwise
+        if transcoded is None:
             raise CallerError(
                 Reason.UNSUPPORTED, "this media type is not served here", details=(Allowed(tuple(translate.requests)),)
             )
         if not self.call.accepts:
             self._reply_type = kind
-        body = translate.requests[kind](message.body, self._fields)
+        body = transcoded(message.body, self._fields)
         if body is message.body and kind == translate.content_type:
             return message
         return Message(body, translate.content_type, message.key, message.headers, message.cursor, message.timestamp)

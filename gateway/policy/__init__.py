@@ -21,7 +21,8 @@ class Guard(Enum):
 class Policy(Protocol):
     """Runs once around what it guards: awaits `forward(exchange)`, or raises a GatewayError instead."""
 
-    guards: Guard
+    @property
+    def guards(self) -> Guard: ...
 
     async def __call__(self, exchange: Exchange, forward: Handler) -> None: ...
 
@@ -33,7 +34,8 @@ class PolicyConfig(Part, ABC):
 
     @abstractmethod
     def build(self, route: str, protocol: str) -> Policy:
-        """A policy of its own for one route as one kind of listener serves it, by the names that metrics and logs call them.
+        """The policy of one route as one kind of listener serves it, by the names that metrics and logs call them.
 
-        Called once for each pair when the config is loaded; what it builds holds the state, and no two pairs share any.
+        Called once for each pair when the config is loaded. State is never shared between routes; a limit's is shared by the
+        protocols of its route, for what it limits is the route, whatever the wire.
         """

@@ -68,7 +68,7 @@ def _wrong(name: str, detail: str) -> CallerError:
 
 
 async def _asked(exchange: Exchange, target: Target) -> Mapping[str, object]:
-    """The request of a caller that sends one; of one that may send many (a WebSocket), the URL, so that it need not speak first."""
+    """The request of a caller that sends one; the URL of one that may send many (a WebSocket), which need not speak first."""
     call = exchange.call
     if call.many & Many.REQUESTS:
         unknown = [name for name, _ in call.query if name not in _OPTIONS]

@@ -1,0 +1,185 @@
+"""The format `protobuf`, and contracts from descriptor sets: what a message means is compiled when the config is loaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from google.api import field_behavior_pb2
+from google.protobuf import descriptor_pb2, json_format, message_factory
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError, Message
+
+from gateway.codec import Codec, Contract, Contracts, Type, Value
+from gateway.errors import CallerError, FieldError, Reason
+from gateway.message import PROTOBUF, Many
+
+MAX_DEPTH = 100
+# Where json_format says which field it was; a name longer than that is not worth telling.
+_FIELD = re.compile(r"(?:no field named|Failed to parse) \"?([\w.\[\]]{1,64})[\" ]")
+
+Missing = Callable[[Any, str], str | None]
+"""The path of the first required field that a message lacks."""
+
+
+def _malformed(why: str, pointer: str, cause: BaseException | None = None) -> NoReturn:
+    raise CallerError(Reason.MALFORMED, why, details=(FieldError(pointer, why),)) from cause
+
+
+class MessageType:
+    """One protobuf message type: its canonical JSON mapping and its binary form, by protobuf's own json_format."""
+
+    def __init__(self, descriptor: Descriptor, pool: DescriptorPool) -> None:
+        self.name: str = descriptor.full_name
+        self.fields: tuple[str, ...] = tuple(name for field in descriptor.fields for name in (field.name, field.json_name))
+        self._pool = pool
+        self._class: type[Message] = message_factory.GetMessageClass(descriptor)
+        self._missing = _requirements(descriptor, {})
+
+    def _parse(self, value: Value) -> Message:
+        if not isinstance(value, dict) and "." in self.name and not self.name.startswith("google.protobuf."):
+            _malformed("the body must be a JSON object", "")
+        try:
+            message: Message = json_format.ParseDict(
+                value, self._class(), descriptor_pool=self._pool, max_recursion_depth=MAX_DEPTH
+            )
+        except (json_format.ParseError, ValueError, TypeError, RecursionError) as error:
+            found = _FIELD.search(str(error))
+            name = found.group(1) if found else ""
+            pointer = "/" + name.replace(".", "/") if name else ""
+            _malformed(f"the message does not fit {self.name}" + (f" at {name}" if name else ""), pointer, error)
+        self._require(message)
+        return message
+
+    def _require(self, message: Message) -> None:
+        if self._missing is not None and (path := self._missing(message, "")) is not None:
+            _malformed(f"{path[1:].replace('/', '.')} is required", path)
+
+    def check(self, value: Value) -> Value:
+        return self._plain(self._parse(value))
+
+    def pack(self, value: Value) -> bytes:
+        packed: bytes = self._parse(value).SerializeToString()
+        return packed
+
+    def unpack(self, body: bytes) -> Value:
+        message = self._class()
+        try:
+            message.ParseFromString(body)
+        except DecodeError as error:
+            _malformed(f"the message is not a {self.name}", "", error)
+        self._require(message)
+        return self._plain(message)
+
+    def _plain(self, message: Message) -> Value:
+        try:
+            return json_format.MessageToDict(message, descriptor_pool=self._pool)
+        except (ValueError, TypeError, RecursionError) as error:
+            _malformed(f"the message is not a {self.name}", "", error)
+
+
+def _requirements(descriptor: Descriptor, known: dict[str, Missing | None]) -> Missing | None:
+    """A check for fields annotated `google.api.field_behavior = REQUIRED` (AIP-203: set, and not to the default)."""
+    if descriptor.full_name in known:
+        # A type inside itself: looked up when it runs, since it is not compiled yet.
+        return lambda message, path: inner(message, path) if (inner := known[descriptor.full_name]) else None
+    known[descriptor.full_name] = None
+    required = tuple(field.name for field in descriptor.fields if _is_required(field))
+    deeper = tuple(
+        (field.name, field.is_repeated, check)
+        for field in descriptor.fields
+        if field.message_type is not None
+        and not field.message_type.GetOptions().map_entry
+        and not field.message_type.full_name.startswith("google.protobuf.")
+        and (check := _requirements(field.message_type, known)) is not None
+    )
+    if not required and not deeper:
+        return None
+
+    def missing(message: Any, path: str) -> str | None:
+        present = {field.name for field, _ in message.ListFields()}
+        for name in required:
+            if name not in present:
+                return f"{path}/{name}"
+        for name, repeated, check in deeper:
+            if name in present:
+                parts = enumerate(getattr(message, name)) if repeated else ((None, getattr(message, name)),)
+                for index, part in parts:
+                    found = check(part, f"{path}/{name}" + ("" if index is None else f"/{index}"))
+                    if found is not None:
+                        return found
+        return None
+
+    known[descriptor.full_name] = missing
+    return missing
+
+
+def _is_required(field: FieldDescriptor) -> bool:
+    behaviors: Sequence[int] = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+    return field_behavior_pb2.REQUIRED in behaviors
+
+
+class _Codec:
+    def __init__(self, kind: Type) -> None:
+        self.decode = kind.unpack
+        self.encode = kind.pack
+
+
+class ProtobufFormat:
+    """See `Format`."""
+
+    name = "protobuf"
+    content_types: tuple[str, ...] = (PROTOBUF,)
+    typed = True
+    opaque = False
+
+    def codec(self, kind: Type | None) -> Codec:
+        if kind is None:
+            raise ValueError("protobuf has no meaning without a contract")
+        return _Codec(kind)
+
+    def contracts(self, files: Sequence[bytes]) -> Contracts:
+        """Every method of every service in serialized FileDescriptorSets. Raises ValueError for what is none."""
+        pool = DescriptorPool()
+        kinds: dict[str, MessageType] = {}
+        methods: dict[str, Contract] = {}
+        names: list[str] = []
+        for content in files:
+            parsed = descriptor_pb2.FileDescriptorSet()
+            try:
+                parsed.ParseFromString(content)
+                for file in parsed.file:
+                    pool.Add(file)
+                    names.append(file.name)
+            except (DecodeError, TypeError) as error:
+                raise ValueError("this is not a FileDescriptorSet (protoc --descriptor_set_out --include_imports)") from error
+        for name in names:
+            for service in _found(pool, name).services_by_name.values():
+                for method in service.methods:
+                    contract = _contract(method, lambda kind: kinds.setdefault(kind.full_name, MessageType(kind, pool)))
+                    methods[contract.name] = contract
+        return Contracts(methods, tuple(files))
+
+
+def _found(pool: DescriptorPool, name: str) -> Any:
+    try:
+        return pool.FindFileByName(name)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{name} lacks an import: make the set with --include_imports") from error
+
+
+def _contract(method: MethodDescriptor, kind: Callable[[Descriptor], MessageType]) -> Contract:
+    many = Many.NEITHER
+    if method.client_streaming:
+        many |= Many.REQUESTS
+    if method.server_streaming:
+        many |= Many.REPLIES
+    level = method.GetOptions().idempotency_level
+    safe = level == descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
+    name = f"{method.containing_service.full_name}/{method.name}"
+    return Contract(name, kind(method.input_type), kind(method.output_type), many, safe)
+
+
+FORMAT = ProtobufFormat()

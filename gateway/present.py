@@ -1,0 +1,84 @@
+"""How each side of a route reads the other: the translation of one route for one protocol, compiled when loading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from gateway.codec import Contract, Format, Transcode, transcode
+from gateway.framing import NDJSON, SSE
+from gateway.message import JSON, Message
+from gateway.port import TargetConfig
+from gateway.topic.event import EVENT, mapped, plain
+from gateway.topic.tail import TailTo
+from gateway.translate import Present, Translate, presenting
+
+_BODYLESS = frozenset({"GET", "HEAD", "DELETE"})
+
+
+def _callers(formats: Mapping[str, Format], to: TargetConfig, contract: Contract | None) -> list[Format]:
+    """The formats that a caller may use: JSON always, what needs a type where there is one, and the target's own."""
+    wanted = [formats["json"], *(form for form in formats.values() if form.typed and contract is not None)]
+    own = formats[to.format]
+    return wanted if own in wanted else [*wanted, own]
+
+
+def offers(formats: Mapping[str, Format], to: TargetConfig, contract: Contract | None) -> tuple[str, ...]:
+    """The media types that one message of a reply can be had in; () for any."""
+    if formats[to.format].opaque:
+        return ()
+    return tuple(form.content_types[0] for form in _callers(formats, to, contract))
+
+
+def translation(
+    formats: Mapping[str, Format], to: TargetConfig, contract: Contract | None, protocol: str, method: str
+) -> Translate:
+    """Both directions between a caller of `protocol` and the target."""
+    target = formats[to.format]
+    opaque = target.opaque and to.verb == "call"
+    query = method in _BODYLESS
+    # A tail's request is the URL's own words; other messages take the path's variables as fields.
+    merging = not target.opaque
+    requests: dict[str, Transcode] = {}
+    replies: dict[str, Present] = {}
+    kind = contract.request if contract is not None else None
+    for form in _callers(formats, to, contract):
+        passing = transcode(form, target, kind, merging=merging)
+        requests.update(dict.fromkeys(form.content_types, passing))
+        replies[form.content_types[0]] = _reply(formats, form, to, contract, protocol)
+    otherwise = transcode(target, target, None, merging=False) if target.opaque else None
+    if isinstance(to, TailTo):
+        replies[SSE] = _bare(formats, formats["json"], to, contract)
+        replies[NDJSON] = replies[JSON]
+    return Translate(requests, replies, target.content_types[0], merging=merging, query=query, otherwise=otherwise, opaque=opaque)
+
+
+def _reply(formats: Mapping[str, Format], form: Format, to: TargetConfig, contract: Contract | None, protocol: str) -> Present:
+    if isinstance(to, TailTo):
+        if form.typed and contract is not None and contract.reply.name == EVENT:
+            encode = form.codec(contract.reply).encode
+            return _enveloped(lambda message: encode(mapped(message)), form.content_types[0])
+        if form.name == "json" and (to.envelope or protocol == "websocket"):
+            codec = form.codec(None)
+            return _enveloped(lambda message: codec.encode(plain(message)), JSON)
+        return _bare(formats, form, to, contract)
+    own = to.verb == "publish"  # a receipt is ours, and plain JSON whatever the target's format
+    source = formats["json"] if own else formats[to.format]
+    kind = None if contract is None or (own and not form.typed) else contract.reply
+    return presenting(transcode(source, form, kind, merging=False), form.content_types[0])
+
+
+def _bare(formats: Mapping[str, Format], form: Format, to: TargetConfig, contract: Contract | None) -> Present:
+    """The body alone. A contract that replies in events says nothing of what is inside them."""
+    kind = contract.reply if contract is not None and contract.reply.name != EVENT else None
+    source = formats[to.format]
+    if kind is None and source is form:
+        return lambda message: message
+    return presenting(transcode(source, form, kind, merging=False), form.content_types[0])
+
+
+def _enveloped(render: Callable[[Message], bytes], content_type: str) -> Present:
+    def present(message: Message) -> Message:
+        body = render(message)
+        return Message(body, content_type, message.key, message.headers, message.cursor, message.timestamp)
+
+    return present

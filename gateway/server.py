@@ -1,0 +1,110 @@
+"""The life of the process: backends connect, listeners listen, a signal comes, and all leave in the opposite order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from gateway.plan import Plan
+from gateway.port import Address, Backend, Ingress, View
+
+Entered = TypeVar("Entered")
+log = logging.getLogger("polygate")
+
+
+class StartError(Exception):
+    """The gateway could not start: a port is taken, a path cannot be written. The text says which part and why."""
+
+
+@dataclass(slots=True)
+class Gateway:
+    """A running gateway."""
+
+    view: View
+    backends: dict[str, Backend]
+
+    @property
+    def addresses(self) -> dict[str, Address]:
+        """Where each listener listens, by name."""
+        return self.view.addresses
+
+
+def rows(plan: Plan) -> list[dict[str, object]]:
+    """One row a route, for `/routes` and `polygate routes --json`."""
+    return [
+        {
+            "route": route.name,
+            "when": {binding.protocol: binding.when for binding in route.bindings},
+            "backend": route.to.backend,
+            "verb": route.to.verb,
+            "target": getattr(route.to, route.to.verb),
+            "contract": route.contract.name if route.contract else None,
+            "line": route.line,
+        }
+        for route in plan.routes
+    ]
+
+
+@asynccontextmanager
+async def running(plan: Plan) -> AsyncIterator[Gateway]:
+    """A gateway that serves while entered. Leaving drains the listeners, all by one deadline, before backends close.
+
+    Raises StartError.
+    """
+    drain = plan.config.file.drain
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as stack:
+        backends: dict[str, Backend] = {}
+        for name, part in plan.config.backends.items():
+            backends[name] = await _entered(stack, f"backend {name}", part.build)
+        table = plan.table(backends)
+        view = View(table.find, backends, plan.config.contracts, rows(plan))
+        for name, listener in plan.config.listeners.items():
+            ingress: Ingress = listener.build(name, view)
+            address = await _entered(stack, f"listener {name}", ingress.serving)
+            if address is not None:
+                view.addresses[name] = address
+        try:
+            yield Gateway(view, backends)
+        finally:
+            view.ready = False
+            if drain.pause:
+                await asyncio.sleep(drain.pause)
+            view.drain_until = loop.time() + drain.seconds
+
+
+async def _entered(stack: AsyncExitStack, what: str, opened: Callable[[], AbstractAsyncContextManager[Entered]]) -> Entered:
+    try:
+        return await stack.enter_async_context(opened())
+    except OSError as error:
+        raise StartError(f"{what}: {error.strerror or error}") from error
+    except (ValueError, RuntimeError) as error:
+        raise StartError(f"{what}: {error}") from error
+
+
+async def serve(plan: Plan, started: Callable[[Gateway], None], signals: Sequence[int] = (signal.SIGTERM, signal.SIGINT)) -> None:
+    """Run until a signal; `started` is called once everything listens. A second signal leaves without waiting."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+
+    def on_signal() -> None:
+        if stop.is_set() and task is not None:
+            task.cancel()
+        stop.set()
+
+    for number in signals:
+        loop.add_signal_handler(number, on_signal)
+    try:
+        async with running(plan) as gateway:
+            started(gateway)
+            await stop.wait()
+            log.info("stopping: exchanges have %.0f s to end", plan.config.file.drain.seconds)
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
