@@ -54,7 +54,7 @@ types: env ## Run mypy on gateway and adapters
 	@$(BIN)/mypy
 
 floors: env ## Run import-linter: who may import whom
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 .PHONY: format
 format: env ## Format the code and mend what ruff can mend by itself

@@ -15,6 +15,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from tests.kafka_broker import HOW_TO_GET_ONE, Broker, DockerBroker, NoKafkaError, ScriptBroker, answers, own
 
+# What the suites assert is told in full only if pytest sees them before anybody imports them.
+pytest.register_assert_rewrite("tests.contract")
+
 FIXTURES = {"kafka", "broker", "new_topic"}
 
 
