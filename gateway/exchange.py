@@ -59,6 +59,26 @@ class Call:
     """The media type that replies are wanted in; "" means the one that requests come in."""
     snapshot: bool = False
     """The caller wants what there is now, not what will come (a JSON array has an end)."""
+    each: bool = False
+    """Every message of it is an exchange of its own, counted and answered by itself (see `pipeline.each`)."""
+
+    def but(self, *, headers: Headers | None = None, deadline: float | None = None) -> Call:
+        """The same call with other headers or another deadline: `dataclasses.replace` at a third of its price, for policies."""
+        return Call(
+            self.id,
+            self.protocol,
+            self.target,
+            self.headers if headers is None else headers,
+            self.params,
+            self.query,
+            self.many,
+            self.deadline if deadline is None else deadline,
+            self.principal,
+            self.peer,
+            self.accepts,
+            self.snapshot,
+            self.each,
+        )
 
 
 class Exchange(ABC):

@@ -31,7 +31,12 @@ def conversation(policies: Sequence[Policy], handler: Handler) -> Handler:
     what guards messages around each.
     """
     inner = pipeline([policy for policy in policies if policy.guards is not Guard.CALL], answerable(handler))
-    return pipeline([policy for policy in policies if policy.guards is not Guard.MESSAGE], each(inner))
+    outer = pipeline([policy for policy in policies if policy.guards is not Guard.MESSAGE], each(inner))
+
+    async def run(exchange: Exchange) -> None:
+        await outer(Wrapper(exchange, replace(exchange.call, each=True)))
+
+    return run
 
 
 def answerable(handler: Handler) -> Handler:
@@ -56,7 +61,7 @@ class _Child(Wrapper):
 
     def __init__(self, inner: Exchange, message: Message, number: int) -> None:
         call = inner.call
-        super().__init__(inner, replace(call, id=f"{call.id}.{number}", many=Many.NEITHER, deadline=None))
+        super().__init__(inner, replace(call, id=f"{call.id}.{number}", many=Many.NEITHER, deadline=None, each=False))
         self._message: Message | None = message
         self.replies: list[Message] = []
 

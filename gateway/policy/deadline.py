@@ -1,0 +1,147 @@
+"""By when the first reply is due."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import Literal
+
+from pydantic import Field
+
+from gateway.errors import CallerError, GatewayError, Reason
+from gateway.exchange import Call, EndOfMessages, Exchange, Handler, Wrapper
+from gateway.message import NO_HEADERS, Headers, Many, Message
+from gateway.policy import Guard, Policy, PolicyConfig
+
+
+class Config(PolicyConfig):
+    """Answer in time, at least with an error (504). It ends with the first reply: a stream may then go on for ever."""
+
+    kind: Literal["deadline"] = "deadline"
+    seconds: float = Field(default=30.0, gt=0, le=86_400, examples=[2.0])
+    """How long the first reply may take. A caller that says a shorter time itself (gRPC) gets that."""
+
+    def build(self, route: str, protocol: str) -> Policy:
+        del route, protocol
+        return Deadline(self.seconds)
+
+
+class Deadline:
+    """Tells the inside when its first reply is due, and is the net below it: a backend ends its own waits a little before.
+
+    A caller that may send many messages is waited for: its time runs from its first message on, not from the handshake.
+    """
+
+    guards = Guard.MESSAGE
+
+    def __init__(self, seconds: float) -> None:
+        self._line = _Line(seconds)
+
+    async def __call__(self, exchange: Exchange, forward: Handler) -> None:
+        call = exchange.call
+        many = call.many
+        waits = many is Many.REQUESTS or many is Many.BOTH
+        line = self._line
+        due = asyncio.get_running_loop().time() + line.seconds
+        sooner = call.deadline is not None and (waits or call.deadline < due)
+        inner = call if sooner or waits else call.but(deadline=due)
+        timeout = asyncio.timeout_at(call.deadline if sooner else None)
+        timed = _Timed(exchange, inner, timeout, line)
+        try:
+            async with timeout:
+                if not sooner and not waits:
+                    line.add(timed, due)
+                try:
+                    await forward(timed)
+                finally:
+                    line.remove(timed)
+        except TimeoutError as error:
+            if timeout.expired():
+                raise timed.late() from error
+            raise
+
+
+class _Timed(Wrapper):
+    """Knows how far the exchange has come when its time is up."""
+
+    def __init__(self, inner: Exchange, call: Call, timeout: asyncio.Timeout, line: _Line) -> None:
+        super().__init__(inner, call)
+        self.timeout = timeout
+        self._line = line
+        self._asked = False
+        self._taken = False
+        self._replied = False
+
+    def late(self) -> GatewayError:
+        """What became of it. A net cannot know whether what it cut off has done its work."""
+        if self._taken:
+            return GatewayError(Reason.UNKNOWN_OUTCOME, "no reply came in time; the request may have been carried out")
+        if self._asked:
+            return CallerError(Reason.SLOW_REQUEST, "the request did not come in time")
+        return GatewayError(Reason.TIMED_OUT, "the time was up before the request was read")
+
+    def _stop(self) -> None:
+        self._replied = True
+        self._line.remove(self)
+        if self.timeout.when() is not None and not self.timeout.expired():
+            self.timeout.reschedule(None)
+
+    async def accept(self, headers: Headers = NO_HEADERS) -> None:
+        # A stream that says yes has begun, though its first message may be an hour away.
+        many = self.call.many
+        if not self._replied and (many is Many.REPLIES or many is Many.BOTH):
+            self._stop()
+        await self.inner.accept(headers)
+
+    async def receive(self) -> Message:
+        if self._taken:
+            return await self.inner.receive()
+        self._asked = True
+        try:
+            message = await self.inner.receive()
+        except EndOfMessages:
+            self._taken = True
+            raise
+        self._taken = True
+        if not self._replied and self.timeout.when() is None and self not in self._line:
+            self._line.add(self, asyncio.get_running_loop().time() + self._line.seconds)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if not self._replied:
+            self._stop()
+        await self.inner.send(message)
+
+
+class _Line:
+    """Who waits, soonest first: all wait equally long, so one timer serves them all, and an exchange costs none of its own."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._due: OrderedDict[_Timed, float] = OrderedDict()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __contains__(self, timed: _Timed) -> bool:
+        return timed in self._due
+
+    def add(self, timed: _Timed, due: float) -> None:
+        """Call `timed.timeout` off at `due`, which is not before that of anyone added earlier."""
+        self._due[timed] = due
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_at(due, self._fire)
+
+    def remove(self, timed: _Timed) -> None:
+        """It is done; a no-op where it is not waiting."""
+        self._due.pop(timed, None)
+
+    def _fire(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        now = loop.time()
+        while self._due:
+            timed, due = next(iter(self._due.items()))
+            if due > now:
+                self._timer = loop.call_at(due, self._fire)
+                return
+            del self._due[timed]
+            timed.timeout.reschedule(now)
