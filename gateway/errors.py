@@ -26,6 +26,7 @@ class Reason(StrEnum):
     WRONG_METHOD = "wrong_method"
     UNKNOWN_METHOD = "unknown_method"
     MALFORMED = "malformed"
+    NO_MESSAGE = "no_message"
     INVALID = "invalid"
     UNSUPPORTED = "unsupported"
     UNSUPPORTED_ENCODING = "unsupported_encoding"

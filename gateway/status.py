@@ -53,6 +53,7 @@ TABLE: dict[Reason, Row] = {
     Reason.WRONG_METHOD: Row(Code.UNIMPLEMENTED, 405, 1008, False, _F, "Method not allowed"),
     Reason.UNKNOWN_METHOD: Row(Code.UNIMPLEMENTED, 501, 1008, False, _F, "Method not implemented"),
     Reason.MALFORMED: Row(Code.INVALID_ARGUMENT, 400, 1007, False, _F, "Malformed request"),
+    Reason.NO_MESSAGE: Row(Code.INTERNAL, 400, 1008, False, _F, "No message"),
     Reason.INVALID: Row(Code.INVALID_ARGUMENT, 422, 1008, False, _F, "Invalid request"),
     Reason.UNSUPPORTED: Row(Code.INVALID_ARGUMENT, 415, 1003, False, _F, "Unsupported media type"),
     Reason.UNSUPPORTED_ENCODING: Row(Code.UNIMPLEMENTED, 415, 1003, False, _F, "Unsupported encoding"),
