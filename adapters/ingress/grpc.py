@@ -1,0 +1,273 @@
+"""The gRPC listener: every method of every service, as raw bytes, through one generic handler.
+
+No method is registered, so a path is routed when its HEADERS come, before any message: refusals, the deadline of the first
+message and admission are ours. A method with one reply runs in grpcio's stream-unary form: like stream-stream it runs at
+HEADERS time, and like unary-unary it sends reply and status in one batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+from urllib.parse import unquote
+
+import grpc
+import grpc.aio
+from pydantic import Field
+
+from adapters.grpc.conversation import Conversation
+from adapters.grpc.metadata import REQUEST_ID, headers_of
+from adapters.grpc.service import services
+from adapters.grpc.status import status_of
+from gateway.errors import GatewayError, Outcome, Reason
+from gateway.exchange import Call, new_id
+from gateway.message import PROTOBUF, Many
+from gateway.part import Part
+from gateway.port import Address, Bind, ListenerConfig, View, split_bind
+from gateway.route import Endpoint, Found
+
+log = logging.getLogger("polygate")
+
+# How long grpcio may take to close what is cut, once the drain is over.
+CLOSE_S = 2.0
+
+
+class Tls(Part):
+    """What a listener shows its callers, and asks of them. Files are PEM, read when it starts to listen."""
+
+    certificate: Path
+    """The certificate chain."""
+    key: Path
+    """Its private key."""
+    client_ca: Path | None = None
+    """Callers must then show a certificate that one of these authorities signed."""
+
+
+class Config(ListenerConfig):
+    """gRPC, all four kinds of methods, with health and reflection."""
+
+    kind: Literal["grpc"]
+    protocol: ClassVar[str] = "grpc"
+    wire: ClassVar[Many] = Many.BOTH
+
+    bind: Bind
+    """Where to listen."""
+    tls: Tls | None = None
+    """Without it the wire is clear text (h2c)."""
+    health: bool = True
+    """Serve grpc.health.v1.Health."""
+    reflection: bool = True
+    """Serve grpc.reflection (v1 and v1alpha): the services that have a route."""
+    max_message: int = Field(default=4 << 20, gt=0, le=1 << 30)
+    """Of a message in, in bytes. More is RESOURCE_EXHAUSTED."""
+    max_metadata: int = Field(default=16 << 10, ge=1 << 10, le=1 << 20)
+    """Of all metadata of a call together, in bytes."""
+    max_exchanges: int = Field(default=10_000, gt=0)
+    """At one time. More is UNAVAILABLE."""
+    max_connections: int = Field(default=10_000, gt=0)
+    """At one time. More are closed as they come."""
+    max_streams: int = Field(default=1_000, gt=0)
+    """At one time on one connection; the caller's library queues more."""
+    first_message_s: float = Field(default=10.0, gt=0, le=3600)
+    """How long a call may go without the message that it owes (a bidirectional method owes none)."""
+    keepalive_s: float = Field(default=60.0, ge=1)
+    """How often a silent connection is pinged."""
+    keepalive_timeout_s: float = Field(default=20.0, ge=1)
+    """A ping without an answer for so long: the connection is dropped, and its calls are cancelled."""
+    max_idle_s: float = Field(default=300.0, ge=1)
+    """A connection without a call for so long is closed."""
+    max_age_s: float | None = Field(default=None, ge=1)
+    """A connection so old is asked to end (GOAWAY), so that callers spread over new processes."""
+    max_age_grace_s: float = Field(default=30.0, ge=1)
+    """How long its calls may then go on."""
+    reuse_port: bool = False
+    """SO_REUSEPORT: several processes on one port."""
+
+    def build(self, name: str, view: View) -> Grpc:
+        del name
+        return Grpc(self, view)
+
+    def options(self) -> list[tuple[str, int]]:
+        """The settings as grpcio's channel arguments."""
+        ages = (
+            []
+            if self.max_age_s is None
+            else [
+                ("grpc.max_connection_age_ms", _ms(self.max_age_s)),
+                ("grpc.max_connection_age_grace_ms", _ms(self.max_age_grace_s)),
+            ]
+        )
+        return [
+            ("grpc.so_reuseport", int(self.reuse_port)),
+            ("grpc.max_receive_message_length", self.max_message),
+            # The soft limit refuses at random above it; at the hard one it is a plain limit.
+            ("grpc.max_metadata_size", self.max_metadata),
+            ("grpc.absolute_max_metadata_size", self.max_metadata),
+            ("grpc.max_allowed_incoming_connections", self.max_connections),
+            ("grpc.max_concurrent_streams", self.max_streams),
+            ("grpc.keepalive_time_ms", _ms(self.keepalive_s)),
+            ("grpc.keepalive_timeout_ms", _ms(self.keepalive_timeout_s)),
+            ("grpc.keepalive_permit_without_calls", 1),
+            # Callers may ping an idle connection every 10 s; grpcio's default of 5 minutes ends theirs with too_many_pings.
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ("grpc.max_connection_idle_ms", _ms(self.max_idle_s)),
+            *ages,
+        ]
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+class Grpc:
+    """The ingress."""
+
+    def __init__(self, config: Config, view: View) -> None:
+        self._config = config
+        self._view = view
+        self._own: Mapping[str, Endpoint] = services(view, health=config.health, reflection=config.reflection)
+        self._running: dict[asyncio.Task[Any], Conversation] = {}
+        self._draining = False
+        self._emptied = asyncio.Event()
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Address]:
+        """See `Ingress.serving`."""
+        server = grpc.aio.server(options=self._config.options())
+        server.add_generic_rpc_handlers((_Paths(self),))
+        host, _ = split_bind(self._config.bind)
+        port = self._listen(server)
+        await server.start()
+        try:
+            yield Address(host, port)
+        finally:
+            await self._drain(server)
+
+    def _listen(self, server: grpc.aio.Server) -> int:
+        bind, tls = self._config.bind, self._config.tls
+        try:
+            if tls is None:
+                return server.add_insecure_port(bind)
+            authority = tls.client_ca.read_bytes() if tls.client_ca else None
+            pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
+            credentials = grpc.ssl_server_credentials([pair], authority, require_client_auth=authority is not None)
+            return server.add_secure_port(bind, credentials)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {bind}") from error
+
+    async def _drain(self, server: grpc.aio.Server) -> None:
+        """Take no more calls, let those that run end, then end them ourselves: grpcio's own grace drops them without a status."""
+        now = asyncio.get_running_loop().time()
+        until = max(self._view.drain_until or now, now)
+        self._draining = True
+        async with asyncio.TaskGroup() as group:
+            group.create_task(server.stop(until - now + CLOSE_S))
+            try:
+                async with asyncio.timeout_at(until):
+                    if self._running:
+                        await self._emptied.wait()
+            except TimeoutError:
+                log.warning("grpc: %d calls outlasted the drain", len(self._running))
+            for task, conversation in list(self._running.items()):
+                conversation.cut = True
+                task.cancel()
+
+    def find(self, target: str) -> Found:
+        """The route of a path, or one of our own services where it has none."""
+        found = self._view.find("grpc", target)
+        if found.error is not None and target in self._own:
+            return Found(self._own[target])
+        return found
+
+    async def run(self, found: Found, call: Call, context: Any) -> bytes:
+        """Run one call to its end. Returns what a method with one reply replies; an error leaves as grpcio's AbortError."""
+        task = asyncio.current_task()
+        if task is None:
+            raise AssertionError("grpcio runs every call in a task of its own")
+        if len(self._running) >= self._config.max_exchanges:
+            return await _refuse(context, GatewayError(Reason.OVERLOADED, "too many calls at once"), call.id)
+        conversation = Conversation(call, context, self._config.first_message_s)
+        self._running[task] = conversation
+        try:
+            await found.endpoint.handler(conversation)
+        except GatewayError as error:
+            return await _refuse(context, error, call.id)
+        except asyncio.CancelledError:
+            if not conversation.cut and task.cancelling():
+                raise
+            # Cut by the drain, or cancelled by nobody: grpcio sends no status for a CancelledError, and the caller would hang.
+            for _ in range(task.cancelling()):
+                task.uncancel()
+            return await _refuse(context, _stopping() if conversation.cut else _bug(call.id), call.id)
+        except Exception:
+            # grpcio would tell the caller the exception's class and text.
+            log.exception("exchange %s failed", call.id)
+            return await _refuse(context, _bug(call.id), call.id)
+        else:
+            context.set_trailing_metadata(((REQUEST_ID, call.id),))
+            return conversation.reply or b""
+        finally:
+            del self._running[task]
+            if self._draining and not self._running:
+                self._emptied.set()
+
+    def call(self, found: Found, target: str, metadata: Any, context: Any) -> Call:
+        """What the caller asked for."""
+        left = context.time_remaining()
+        return Call(
+            id=new_id(),
+            protocol="grpc",
+            target=target,
+            headers=headers_of(metadata),
+            params=found.params,
+            many=found.endpoint.many,
+            deadline=None if left is None else asyncio.get_running_loop().time() + left,
+            peer=_host(context.peer()),
+            accepts=PROTOBUF,
+        )
+
+
+async def _refuse(context: Any, error: GatewayError, exchange_id: str) -> bytes:
+    status = status_of(error, exchange_id)
+    await context.abort(status.code, status.message, status.trailers)
+    raise AssertionError("abort() raises")
+
+
+def _stopping() -> GatewayError:
+    # What had begun may have been done.
+    return GatewayError(Reason.OVERLOADED, "the gateway is stopping", outcome=Outcome.UNKNOWN)
+
+
+def _bug(exchange_id: str) -> GatewayError:
+    return GatewayError(Reason.BUG, f"something went wrong here ({exchange_id})")
+
+
+def _host(peer: str) -> str:
+    """The address of `ipv4:127.0.0.1:1234` or `ipv6:%5B::1%5D:1234`; "" for a Unix socket."""
+    kind, _, rest = peer.partition(":")
+    if kind not in {"ipv4", "ipv6"}:
+        return ""
+    return unquote(rest.rpartition(":")[0]).strip("[]")
+
+
+class _Paths(grpc.GenericRpcHandler):
+    """grpcio asks it for a handler when the HEADERS of a call come. It may not raise: grpcio would tell the caller what."""
+
+    def __init__(self, ingress: Grpc) -> None:
+        self._ingress = ingress
+
+    def service(self, details: Any) -> Any:
+        ingress, target = self._ingress, details.method
+        found = ingress.find(target)
+
+        # Made per call, for the context that a handler is given does not know its method. grpcio runs an `async def` only.
+        async def run(_requests: object, context: Any) -> bytes:
+            return await ingress.run(found, ingress.call(found, target, details.invocation_metadata, context), context)
+
+        if found.endpoint.many & Many.REPLIES:
+            return grpc.stream_stream_rpc_method_handler(run)
+        return grpc.stream_unary_rpc_method_handler(run)
