@@ -1,0 +1,244 @@
+"""One exchange with an HTTP backend: the request on its way, the deadline, and what had left when something failed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from aiohttp import ClientError, ClientHandlerType, ClientRequest, ClientResponse
+from aiohttp.connector import Connection
+
+from adapters.backend._http_answer import Ndjson, Reading, Sse, media_type
+from adapters.backend._http_request import BODILESS, Outgoing, opener
+from gateway.errors import BackendError, Reason
+from gateway.exchange import EndOfMessages, Exchange
+from gateway.framing import NDJSON, SSE, ndjson
+from gateway.message import Message
+from gateway.port import Target
+
+# The caller must still hear of it when the deadline passes.
+MARGIN_S = 0.05
+
+NOTHING = Message(b"")
+
+STREAMS = {"sse": SSE, "ndjson": NDJSON}
+_SERVED_AS = {"sse": frozenset({SSE}), "ndjson": frozenset({NDJSON, "application/ndjson", "application/jsonl"})}
+
+
+class _StaleError(Exception):
+    """A pooled connection holds bytes that nobody asked for: what we read there would answer somebody else's request."""
+
+
+class Request(ClientRequest):
+    """A request that knows whether any of it may have left. The client library checks a pooled connection for life alone."""
+
+    left = False
+
+    async def send(self, conn: Connection) -> ClientResponse:
+        if conn.protocol is None or conn.protocol.should_close:
+            raise _StaleError
+        self.left = True
+        return await super().send(conn)
+
+
+class Pool:
+    """How many exchanges have a connection or wait for one."""
+
+    def __init__(self, connections: int, waiting: int) -> None:
+        self._connections = connections
+        self._limit = connections + waiting
+        self._running = 0
+
+    def __enter__(self) -> None:
+        if self._running >= self._limit:
+            raise BackendError(Reason.OVERLOADED, "too many calls wait for a connection to the backend")
+        self._running += 1
+
+    def __exit__(self, *error: object) -> None:
+        self._running -= 1
+
+    @property
+    def full(self) -> bool:
+        """Every connection is taken, and somebody waits."""
+        return self._running > self._connections
+
+
+class _Attempt:
+    """One request on its way, as the client's middleware: where its errors become reasons.
+
+    Left alone, the client repeats an idempotent request whose connection broke: PUT and DELETE, and what a route's author knows
+    to be unsafe. Whether a repeat is legal is not for a backend to say, so what leaves here is our error, which is not repeated.
+    """
+
+    __slots__ = ("_pool", "_reading", "_request")
+
+    def __init__(self, pool: Pool, reading: Reading) -> None:
+        self._pool = pool
+        self._reading = reading
+        self._request: ClientRequest | None = None
+
+    async def __call__(self, request: ClientRequest, send: ClientHandlerType) -> ClientResponse:
+        self._request = request
+        while True:
+            try:
+                return await send(request)
+            except _StaleError:
+                # It is closed now, and nothing had left: each round has one pooled connection less.
+                continue
+            except (ClientError, OSError) as error:
+                if self.left:
+                    raise self._reading.bad("the backend broke off before its answer, or its answer cannot be read") from error
+                if isinstance(error, TimeoutError) and self._pool.full:
+                    raise BackendError(Reason.OVERLOADED, "every connection to the backend is taken") from error
+                raise BackendError(Reason.UNREACHABLE, "the backend cannot be reached") from error
+
+    @property
+    def left(self) -> bool:
+        """Whether the server may have seen any of the request."""
+        return isinstance(self._request, Request) and self._request.left
+
+    def overdue(self) -> BackendError:
+        """The deadline passed."""
+        if self.left and not self._reading.safe:
+            return BackendError(Reason.UNKNOWN_OUTCOME, "the backend did not answer in time")
+        return BackendError(Reason.TIMED_OUT, "the backend did not answer in time")
+
+
+class _Upload:
+    """The caller's messages as the lines of a request body, read by the client library's writer while it sends."""
+
+    def __init__(self, exchange: Exchange, first: Message | None) -> None:
+        self._exchange = exchange
+        self._first = first
+        self.error: Exception | None = None
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """The body. An error of the caller's is kept: the writer would hide it behind one of its own."""
+        message = self._first
+        try:
+            while message is not None:
+                yield ndjson(message.body)
+                message = await self._exchange.receive()
+        except EndOfMessages:
+            return
+        except Exception as error:
+            self.error = error
+            raise
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a target's exchanges go."""
+
+    stream: Literal["none", "sse", "ndjson"]
+    uploads: bool
+    """The caller's messages go up as one body."""
+    seconds: float
+    """For a call without a deadline."""
+    empty: bytes | None
+    """What a success without a body means, where every call must have a reply."""
+
+
+class Calling:
+    """The handler of one target."""
+
+    def __init__(
+        self,
+        send: Callable[..., Awaitable[ClientResponse]],
+        pool: Pool,
+        target: Target,
+        outgoing: Outgoing,
+        reading: Reading,
+        manner: Manner,
+    ) -> None:
+        self._send = send
+        self._pool = pool
+        self._target = target
+        self._outgoing = outgoing
+        self._reading = reading
+        self._manner = manner
+        self._bodiless = outgoing.method in BODILESS
+
+    async def run(self, exchange: Exchange) -> None:
+        """See `Backend.handler`."""
+        message = await self._first(exchange)
+        upload = _Upload(exchange, message) if self._manner.uploads else None
+        with self._pool:
+            try:
+                response, body = await self._asked(exchange, message or NOTHING, upload)
+                try:
+                    if body is None:
+                        await self._pour(exchange, response)
+                finally:
+                    response.close()
+            except BackendError:
+                if upload is not None and upload.error is not None:
+                    raise upload.error from None
+                raise
+        if body is not None:
+            await self._reply(exchange, response, body)
+
+    async def _first(self, exchange: Exchange) -> Message | None:
+        """A request without a body needs no message, and a body of lines may have none."""
+        try:
+            return await exchange.receive()
+        except EndOfMessages:
+            if self._bodiless or self._manner.uploads:
+                return None
+            raise
+
+    async def _asked(self, exchange: Exchange, message: Message, upload: _Upload | None) -> tuple[ClientResponse, bytes | None]:
+        """The answer within the deadline: with its whole body or, of a stream that has begun, without."""
+        call = exchange.call
+        now = asyncio.get_running_loop().time()
+        due = now + self._manner.seconds if call.deadline is None else call.deadline - MARGIN_S
+        attempt = _Attempt(self._pool, self._reading)
+        if due <= now:
+            raise attempt.overdue()
+        fields = opener(self._target.fields, message)
+        url, headers = self._outgoing.url(call, fields), self._outgoing.headers(call, fields)
+        data: bytes | AsyncIterator[bytes] | None = None
+        if not self._bodiless:
+            data = message.body if upload is None else upload.lines()
+            kind = message.content_type if self._reading.opaque else self._target.content_type
+            headers["content-type"] = kind if upload is None else NDJSON
+        response = None
+        try:
+            async with asyncio.timeout_at(due):
+                response = await self._send(self._outgoing.method, url, headers=headers, data=data, middlewares=(attempt,))
+                if self._reading.succeeded(response) and self._manner.stream != "none":
+                    return response, None
+                return response, await self._reading.body(response)
+        except BaseException as error:
+            if response is not None:
+                response.close()
+            # Ours alone: errors of the client's own clock have become reasons in the attempt.
+            if isinstance(error, TimeoutError):
+                raise attempt.overdue() from error
+            raise
+
+    async def _reply(self, exchange: Exchange, response: ClientResponse, body: bytes) -> None:
+        """The one reply."""
+        reading = self._reading
+        if not reading.succeeded(response):
+            raise reading.refusal(response, body)
+        message = reading.message(response, body) if body else None
+        if message is None and self._manner.empty is not None:
+            message = Message(self._manner.empty, self._target.content_type)
+        await exchange.accept(reading.head(response))
+        if message is not None:
+            await exchange.send(message)
+
+    async def _pour(self, exchange: Exchange, response: ClientResponse) -> None:
+        """Every reply of a stream."""
+        stream, reading = self._manner.stream, self._reading
+        kind, _ = media_type(response)
+        if kind and kind not in _SERVED_AS[stream]:
+            raise reading.bad("the backend's answer is no stream of the kind that the route names")
+        framing = Sse(reading) if stream == "sse" else Ndjson(reading)
+        await exchange.accept(reading.head(response))
+        await reading.pour(response, exchange, framing)
+        for message in framing.end():
+            await exchange.send(message)
