@@ -11,10 +11,11 @@ from typing import Annotated, ClassVar, Protocol, Self, runtime_checkable
 from pydantic import Field
 
 from gateway.codec import NO_CONTRACTS, Contract, Contracts
-from gateway.exchange import Handler
-from gateway.message import JSON, Headers, Many, Message
+from gateway.errors import GatewayError
+from gateway.exchange import Exchange, Handler
+from gateway.message import JSON, Headers, Many, Message, value
 from gateway.part import Part
-from gateway.route import Find
+from gateway.route import Endpoint, Find
 
 Bind = Annotated[str, Field(pattern=r"^.*:\d{1,5}$", examples=["127.0.0.1:8080", "[::1]:8080", "0.0.0.0:0"])]
 """host:port; port 0 takes a free one."""
@@ -91,7 +92,7 @@ class Backend(Protocol):
         """Raise BackendError if exchanges would fail now. For readiness; answers within a second or two."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Record:
     """One record of a topic. Timestamps are milliseconds since 1970."""
 
@@ -151,11 +152,23 @@ class Ingress(Protocol):
         """Listen; leaving stops listening, lets exchanges end until the view's `drain_until`, then closes. None: no address."""
 
 
+Refuse = Callable[[str, GatewayError], Endpoint]
+"""refuse(protocol, error): the endpoint that answers a call with an error of the listener's own, observed like every other."""
+
+
+def _raising(_protocol: str, error: GatewayError) -> Endpoint:
+    async def refuse(_exchange: Exchange) -> None:
+        raise error
+
+    return Endpoint("-", refuse)
+
+
 @dataclass(slots=True)
 class View:
     """What a listener may see of the running gateway."""
 
     find: Find
+    refuse: Refuse = _raising
     backends: Mapping[str, Backend] = field(default_factory=dict)
     contracts: Contracts = NO_CONTRACTS
     routes: Sequence[Mapping[str, object]] = ()

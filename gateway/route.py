@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from gateway.errors import Allowed, CallerError, GatewayError, Reason
 from gateway.exchange import Handler
-from gateway.message import Many
+from gateway.message import Many, value
 
 _NO_PARAMS: Mapping[str, str] = MappingProxyType({})
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -37,7 +37,7 @@ class Endpoint:
     """Media types that one message of a reply can be had in; () for any."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Found:
     """What the router says to a call. A miss has a handler too: it raises `error`, so that misses are observed like the rest."""
 
@@ -107,7 +107,7 @@ class Table:
     def __init__(self, refuse: Callable[[str, GatewayError], Endpoint]) -> None:
         """`refuse(protocol, error)` makes the endpoint that answers a miss."""
         self._roots: dict[str, _Node] = {}
-        self._refuse = refuse
+        self.refuse = refuse
 
     def add(self, protocol: str, method: str, pattern: str, endpoint: Endpoint) -> str | None:
         """Add one. Returns the name of the route that has the same pattern and method already, and then adds nothing."""
@@ -131,7 +131,7 @@ class Table:
         method, _, path = target.rpartition(" ")
         try:
             raw = path[1:].split("/")
-            segments = [decode(text) if "%" in text else text for text in raw] if "%" in path else raw
+            segments = [decode(text) for text in raw] if "%" in path else raw
             # A dot segment, however it is written, is never data (RFC 3986 6.2.2.3), nor is an empty one.
             if ("." in segments or ".." in segments or "" in segments) and path != "/":
                 raise CallerError(Reason.NOT_FOUND, "no route has this path")
@@ -145,32 +145,38 @@ class Table:
     def _walk(self, protocol: str, method: str, segments: list[str], raw: list[str]) -> tuple[Found | None, set[str]]:
         """Depth first, most specific first. A tree's node is met at one depth only, so this visits each at most once."""
         methods: set[str] = set()
-        root = self._roots.get(protocol)
-        stack: list[tuple[_Node, int, tuple[str, ...], bool]] = [(root, 0, (), False)] if root else []
-        count = len(segments)
-        while stack:
-            node, at, values, rest = stack.pop()
-            if not rest:
-                if node.rest:
-                    stack.append((node, at, values, True))
-                if at < count:
-                    if node.any:
-                        stack.append((node.any, at + 1, (*values, segments[at]), False))
-                    literal = node.literals.get(segments[at])
-                    if literal:
-                        stack.append((literal, at + 1, values, False))
+        node = self._roots.get(protocol, _NOWHERE)
+        at, count = 0, len(segments)
+        values: tuple[str, ...] = ()
+        rest = False
+        # What is still to be tried when the way taken does not end in a route.
+        others: list[tuple[_Node, int, tuple[str, ...], bool]] = []
+        while True:
+            if not rest and node.rest:
+                others.append((node, at, values, True))
+            if at < count and not rest:
+                segment = segments[at]
+                literal = node.literals.get(segment)
+                at += 1
+                if literal is not None:
+                    if node.any is not None:
+                        others.append((node.any, at, (*values, segment), False))
+                    node = literal
                     continue
-            slot = node.rest if rest else node.ends
-            chosen = slot.get(method) or (slot.get("GET") if method == "HEAD" else None)
-            if chosen:
-                endpoint, names = chosen
-                if not names:
-                    return Found(endpoint), methods
-                # A variable over several segments keeps %2F as it came, so that it can be told from "/".
-                tail = ("/".join(_but_slashes(text) for text in raw[at:]),) if rest else ()
-                return Found(endpoint, {name: value for name, value in zip(names, values + tail, strict=True) if name}), methods
-            methods.update(slot)
-        return None, methods
+                if node.any is not None:
+                    node, values = node.any, (*values, segment)
+                    continue
+            else:
+                slot = node.rest if rest else node.ends
+                chosen = slot.get(method) or (slot.get("GET") if method == "HEAD" else None)
+                if chosen is not None:
+                    # A variable over several segments keeps %2F as it came, so that it can be told from "/".
+                    tail = ("/".join(_but_slashes(text) for text in raw[at:]),) if rest else ()
+                    return _found(*chosen, values + tail), methods
+                methods.update(slot)
+            if not others:
+                return None, methods
+            node, at, values, rest = others.pop()
 
     @staticmethod
     def _why(protocol: str, methods: set[str]) -> GatewayError:
@@ -184,7 +190,16 @@ class Table:
         return CallerError(Reason.NOT_FOUND, "no route has this path")
 
     def _miss(self, protocol: str, error: GatewayError) -> Found:
-        return Found(self._refuse(protocol, error), _NO_PARAMS, error)
+        return Found(self.refuse(protocol, error), _NO_PARAMS, error)
+
+
+_NOWHERE = _Node()
+
+
+def _found(endpoint: Endpoint, names: tuple[str, ...], values: tuple[str, ...]) -> Found:
+    if not names:
+        return Found(endpoint)
+    return Found(endpoint, {name: value for name, value in zip(names, values, strict=True) if name})
 
 
 def _but_slashes(segment: str) -> str:

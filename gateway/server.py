@@ -63,7 +63,7 @@ async def running(plan: Plan) -> AsyncIterator[Gateway]:
         for name, part in plan.config.backends.items():
             backends[name] = await _entered(stack, f"backend {name}", part.build)
         table = plan.table(backends)
-        view = View(table.find, backends, plan.config.contracts, rows(plan))
+        view = View(table.find, table.refuse, backends, plan.config.contracts, rows(plan))
         for name, listener in plan.config.listeners.items():
             ingress: Ingress = listener.build(name, view)
             address = await _entered(stack, f"listener {name}", ingress.serving)

@@ -1,0 +1,110 @@
+"""aiohttp's connection, where its own behaviour is not what we promise: slow heads, parser errors, a limit on connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp.http_exceptions import BadHttpMessage, BadHttpMethod, LineTooLong
+from aiohttp.web import BaseRequest, RequestHandler, Server, StreamResponse
+
+from adapters.ingress._rest_request import ClosingError
+from gateway.errors import GatewayError, Reason
+
+OVER_LIMIT = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+SLOW_HEAD = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+def reason_of(error: BaseException | None, max_line: int) -> GatewayError:
+    """What a request that the parser could not read is answered with; always the last on its connection."""
+    if isinstance(error, LineTooLong):
+        if error.args and str(max_line) in map(str, error.args):
+            return ClosingError(Reason.URI_TOO_LONG, f"a target has {max_line} bytes at most")
+        return ClosingError(Reason.HEADERS_TOO_LARGE, "a header field is too large")
+    if isinstance(error, BadHttpMethod) and "HTTPS" not in str(error):
+        return ClosingError(Reason.UNKNOWN_METHOD, "this method is not known")
+    if isinstance(error, BadHttpMessage) and "Too many headers" in str(error):
+        return ClosingError(Reason.HEADERS_TOO_LARGE, "there are too many header fields")
+    return ClosingError(Reason.MALFORMED, "this is not a request that HTTP/1.1 allows")
+
+
+class Connection(RequestHandler):
+    """One caller's connection. A head must be whole `head_seconds` after its first byte."""
+
+    __slots__ = ("_drip", "peer", "server")
+
+    def __init__(self, server: Listening, **settings: Any) -> None:
+        super().__init__(server, **settings)
+        self.server = server
+        self.peer = ""
+        self._drip: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        name = transport.get_extra_info("peername")
+        self.peer = name[0] if isinstance(name, tuple) else ""
+        super().connection_made(transport)
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")  # noqa: S101  TCP or TLS, never UDP
+        self.server.open.add(self)
+        if len(self.server.open) > self.server.max_connections:
+            self._last_words(OVER_LIMIT)
+
+    def _last_words(self, answer: bytes) -> None:
+        if self.transport is not None:
+            self.transport.write(answer)
+        self.force_close()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # A request is on its way while nothing is queued and nothing runs.
+        if self._messages or self._current_request is not None or self._waiter is None or self._waiter.done():
+            if self._drip is not None:
+                self._drip.cancel()
+                self._drip = None
+        elif self._drip is None:
+            loop = asyncio.get_running_loop()
+            self._drip = loop.call_later(self.server.head_seconds, self._last_words, SLOW_HEAD)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._drip is not None:
+            self._drip.cancel()
+            self._drip = None
+        self.server.open.discard(self)
+        if not self.server.open:
+            self.server.emptied.set()
+        super().connection_lost(exc)
+
+    def handle_error(
+        self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> StreamResponse:
+        """Answer what the parser refused, or a bug of this very file, with a problem object in place of a page."""
+        del message
+        if status == 500:  # noqa: PLR2004  aiohttp's word for a handler that raised
+            self.log_exception("the REST listener failed", exc_info=exc)
+            return self.server.answer_error(request, GatewayError(Reason.BUG, "something went wrong here"))
+        return self.server.answer_error(request, reason_of(exc, self.max_line_size))
+
+
+class Listening(Server):
+    """aiohttp's low-level server with our connections."""
+
+    def __init__(
+        self,
+        handler: Callable[[BaseRequest], Awaitable[StreamResponse]],
+        answer_error: Callable[[BaseRequest, GatewayError], StreamResponse],
+        *,
+        max_connections: int,
+        head_seconds: float,
+        **settings: Any,
+    ) -> None:
+        # A caller who is gone cancels the handler: without this a stream to nobody would go on.
+        super().__init__(handler, handler_cancellation=True)
+        self.answer_error = answer_error
+        self.max_connections = max_connections
+        self.head_seconds = head_seconds
+        self._settings = settings
+        self.open: set[Connection] = set()
+        self.emptied = asyncio.Event()
+
+    def __call__(self) -> RequestHandler:
+        return Connection(self, loop=self._loop, **self._settings)

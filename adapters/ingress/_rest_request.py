@@ -1,0 +1,211 @@
+"""What a REST listener makes of a request's head and body: strict where HTTP leaves room to be read in two ways."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import zlib
+from collections.abc import Sequence
+from functools import lru_cache
+from urllib.parse import unquote_plus, urlsplit
+
+from aiohttp import web_exceptions
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web import BaseRequest, RequestPayloadError
+
+from gateway.errors import Allowed, CallerError, Reason
+from gateway.framing import NDJSON, SSE
+from gateway.message import JSON, Headers
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+STREAMS = (NDJSON, SSE, JSON)
+"""How a stream can be had; the first where the caller does not mind."""
+
+# RFC 3986 3.2.2: a registered name or an IP literal, then a port.
+_HOST = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=%]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?\Z")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
+_CHUNK = 1 << 16
+
+
+class ClosingError(CallerError):
+    """A request that may be read in two ways, or has no sure end: the connection closes after the answer."""
+
+
+def check_head(request: BaseRequest, max_fields: int) -> str:
+    """Refuse what RFC 9112 calls malformed and the parser lets through. Returns the target in origin form."""
+    headers = request.headers
+    version = request.version
+    if version not in {(1, 0), (1, 1)}:
+        raise ClosingError(Reason.MALFORMED, "this is not HTTP/1.1")
+    if len(request.raw_headers) > max_fields:
+        raise ClosingError(Reason.HEADERS_TOO_LARGE, f"a request has {max_fields} header fields at most")
+    if "Transfer-Encoding" in headers:
+        _check_transfer(headers.getall("Transfer-Encoding"), headers, old=version == (1, 0))
+    hosts = headers.getall("Host", [])
+    if len(hosts) > 1 or (not hosts and version == (1, 1)) or (hosts and hosts[0] and not _HOST.match(hosts[0])):
+        raise ClosingError(Reason.MALFORMED, "a request names one Host")
+    path = request.message.path
+    if path.startswith("/"):
+        return path
+    if path == "*" and request.method == "OPTIONS":
+        return path
+    parts = urlsplit(path)
+    # RFC 9112 3.2.2: the absolute form is for proxies; a server takes it where it names the server itself.
+    if parts.scheme not in {"http", "https"} or not hosts or parts.netloc.lower() != hosts[0].lower():
+        raise ClosingError(Reason.MALFORMED, "the target names another host than Host")
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def _check_transfer(values: Sequence[str], headers: object, *, old: bool) -> None:
+    """RFC 9112 6.1 and 6.3."""
+    codings = [coding.strip().lower() for value in values for coding in value.split(",")]
+    if old or "Content-Length" in headers or codings.count("chunked") != 1 or codings[-1] != "chunked":  # type: ignore[operator]
+        raise ClosingError(Reason.MALFORMED, "the body's framing is not clear")
+    if len(codings) > 1:
+        raise ClosingError(Reason.UNKNOWN_METHOD, "no transfer coding but chunked is served")
+
+
+def check_method(method: str) -> None:
+    """TRACE 405, CONNECT 400, a token that HTTP does not know 501."""
+    if method in METHODS:
+        return
+    if method == "TRACE":
+        raise CallerError(Reason.WRONG_METHOD, "TRACE is not served", details=(Allowed(tuple(sorted(METHODS))),))
+    if method == "CONNECT":
+        raise ClosingError(Reason.MALFORMED, "this is no proxy")
+    raise CallerError(Reason.UNKNOWN_METHOD, "this method is not known")
+
+
+def query_of(text: str) -> tuple[tuple[str, str], ...]:
+    """The query's parameters: cut at "&" only, "+" a space, percent-decoded once, UTF-8."""
+    if not text:
+        return ()
+    if _BAD_ESCAPE.search(text):
+        raise CallerError(Reason.MALFORMED, "the query has a malformed %-escape")
+    try:
+        pairs = (part.partition("=") for part in text.split("&") if part)
+        found = tuple((unquote_plus(name, errors="strict"), unquote_plus(value, errors="strict")) for name, _, value in pairs)
+    except UnicodeDecodeError as error:
+        raise CallerError(Reason.MALFORMED, "the query is not UTF-8") from error
+    return found
+
+
+@lru_cache(maxsize=256)
+def media_type(content_type: str) -> str:
+    """The bare type of a Content-Type; CallerError for a charset that is not UTF-8."""
+    kind, *parameters = content_type.split(";")
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in _CHARSETS:
+            raise CallerError(Reason.UNSUPPORTED, "no charset but utf-8 is served", details=(Allowed(("utf-8",)),))
+    return kind.strip().lower()
+
+
+@lru_cache(maxsize=256)
+def choose(accept: str, served: tuple[str, ...], *, streams: bool) -> str:
+    """The media type to answer in (RFC 9110 12.5.1). "" is the type of the request; CallerError where nothing fits.
+
+    An unknown parameter of a range is ignored; of equal weights the order in which we serve decides.
+    """
+    offered = STREAMS if streams else served
+    if not accept or not offered:
+        return offered[0] if streams else ""
+    ranges = [_range(part) for part in accept.split(",") if part.strip()]
+    best, weight = "", 0.0
+    for kind in offered:
+        major = kind.partition("/")[0]
+        # The most specific range that fits decides, whatever its weight.
+        fits = [(specificity, q) for name, specificity, q in ranges if name in {kind, f"{major}/*", "*/*"}]
+        if fits and max(fits)[1] > weight:
+            best, weight = kind, max(fits)[1]
+    if not best:
+        raise CallerError(Reason.UNACCEPTABLE, "nothing that Accept allows is served", details=(Allowed(offered),))
+    explicit = any(name == best for name, _, _ in ranges)
+    return best if streams or explicit else ""
+
+
+def _range(text: str) -> tuple[str, int, float]:
+    name, *parameters = (part.strip().lower() for part in text.split(";"))
+    weight = 1.0
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            try:
+                weight = min(1.0, max(0.0, float(parameter[2:])))
+            except ValueError:
+                weight = 0.0
+    specificity = 0 if name == "*/*" else 1 if name.endswith("/*") else 2
+    return name, specificity, weight
+
+
+# RFC 9110 7.6.1: they belong to the connection, not to the message.
+_HOP_BY_HOP = frozenset(
+    {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade"}
+)
+
+
+def headers_of(request: BaseRequest) -> Headers:
+    """The caller's headers, lower-cased, in order; hop-by-hop ones and what is not ASCII stay here."""
+    pairs = []
+    for name, value in request.raw_headers:
+        lower = name.lower().decode("ascii", "replace")
+        if lower not in _HOP_BY_HOP and value.isascii():
+            pairs.append((lower, value.decode("ascii")))
+    return Headers(pairs)
+
+
+def _too_large(limit: int) -> CallerError:
+    return ClosingError(Reason.TOO_LARGE, f"a body has {limit} bytes at most")
+
+
+async def read_body(request: BaseRequest, limit: int, seconds: float) -> bytes:
+    """The whole body, decoded. Refused before reading where its declared length is over the limit."""
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in {"", "identity", "gzip", "x-gzip", "deflate"}:
+        raise CallerError(
+            Reason.UNSUPPORTED_ENCODING, "this Content-Encoding is not served", details=(Allowed(("gzip", "deflate")),)
+        )
+    length = request.headers.get("Content-Length")
+    if length is not None and int(length) > limit:
+        raise _too_large(limit)
+    content = request.content
+    if content.is_eof():  # it came with the head: nothing to wait for
+        body = content.read_nowait(-1) if content.exception() is None else await _collect(request, limit, seconds)
+    else:
+        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        body = await _collect(request, limit, seconds)
+    if len(body) > limit:
+        raise _too_large(limit)
+    return _inflated(body, encoding, limit) if encoding not in {"", "identity"} else body
+
+
+async def _collect(request: BaseRequest, limit: int, seconds: float) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(seconds):
+            while chunk := await request.content.readany():
+                size += len(chunk)
+                if size > limit:
+                    raise _too_large(limit)
+                chunks.append(chunk)
+    except TimeoutError as error:
+        raise ClosingError(Reason.SLOW_REQUEST, f"the body did not come within {seconds:g} s") from error
+    except (RequestPayloadError, HttpProcessingError, web_exceptions.HTTPException) as error:
+        raise ClosingError(Reason.MALFORMED, "the body is broken off or badly framed") from error
+    return b"".join(chunks)
+
+
+def _inflated(body: bytes, encoding: str, limit: int) -> bytes:
+    """At most `limit` bytes are ever made of a body, however small it is."""
+    inflate = zlib.decompressobj(zlib.MAX_WBITS if encoding == "deflate" else zlib.MAX_WBITS | 16)
+    try:
+        whole = inflate.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise CallerError(Reason.MALFORMED, f"the body is not {encoding}") from error
+    if len(whole) > limit:
+        raise _too_large(limit)
+    if not inflate.eof or inflate.unused_data:
+        raise CallerError(Reason.MALFORMED, f"the body is not one whole {encoding} stream")
+    return whole
