@@ -25,6 +25,7 @@ class Reason(StrEnum):
     NO_METHOD = "no_method"
     WRONG_METHOD = "wrong_method"
     UNKNOWN_METHOD = "unknown_method"
+    UPGRADE_REQUIRED = "upgrade_required"
     MALFORMED = "malformed"
     NO_MESSAGE = "no_message"
     INVALID = "invalid"
