@@ -1,0 +1,135 @@
+"""A WebSocket as an exchange: a frame is a message, acceptance is the 101, the end is a close frame."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from adapters.ingress._websocket_wire import Wire
+from gateway.errors import GatewayError, Reason
+from gateway.exchange import Call, Exchange, Handler
+from gateway.message import JSON, NO_HEADERS, PROBLEM, TEXT, Headers, Message
+from gateway.status import TABLE, Failure, problem_body
+from gateway.task import Tasks
+
+NORMAL, RESTART = 1000, 1012
+BURST = 64
+"""How many messages one handler may send to a fast reader before others have their turn."""
+_TEXTS = frozenset({JSON, TEXT, PROBLEM})
+# An error reply after which the socket does not stay open: the kind of frame is wrong, and so would the next be.
+_CLOSING = frozenset({Reason.UNSUPPORTED, Reason.UNSUPPORTED_ENCODING})
+
+
+@dataclass(slots=True)
+class Ending:
+    """How a conversation ends where the handler did not choose."""
+
+    code: int
+    reason: str
+
+
+class Conversation(Exchange):
+    """One WebSocket. The handler runs in a task of its own, from before the 101 is sent."""
+
+    def __init__(self, wire: Wire, call: Call, close_timeout: float) -> None:
+        self.call = call
+        self.headers = NO_HEADERS
+        self.decided = asyncio.Event()
+        """The handler has accepted, or has ended without."""
+        self.task: asyncio.Task[None]
+        self.error: GatewayError | None = None
+        self._wire = wire
+        self._inbox = wire.inbox
+        self._close_timeout = close_timeout
+        self._opened = asyncio.Event()
+        self._open = False
+        self._sent = 0
+        self._ending: Ending | None = None
+
+    def start(self, handler: Handler, tasks: Tasks) -> None:
+        """Run the handler."""
+        self.task = tasks.spawn(self._run(handler), f"exchange {self.call.id}")
+        self._wire.talk = self
+
+    async def _run(self, handler: Handler) -> None:
+        try:
+            await handler(self)
+        except GatewayError as error:
+            self.error = error
+        finally:
+            self.decided.set()
+
+    # The exchange
+
+    async def accept(self, headers: Headers = NO_HEADERS) -> None:
+        if self._open:
+            return
+        if not self.decided.is_set():
+            self.headers = headers
+            self.decided.set()
+        await self._opened.wait()
+
+    async def receive(self) -> Message:
+        if not self._open:
+            await self.accept()
+        return await self._inbox.get()
+
+    async def send(self, message: Message) -> None:
+        if not self._open:
+            await self.accept()
+        wire = self._wire
+        wire.write(message.body, text=message.content_type in _TEXTS)
+        self._sent += 1
+        if wire.paused:
+            await wire.drain()
+        elif self._sent % BURST == 0 or self._inbox.ended:
+            await asyncio.sleep(0)
+        if isinstance(message, Failure) and message.error is not None and message.error.reason in _CLOSING:
+            row = TABLE[message.error.reason]
+            self.end(row.close, row.title)
+
+    # The listener's side
+
+    def open(self) -> None:
+        """The 101 is out."""
+        self._open = True
+        self._opened.set()
+
+    def leave(self, *, orderly: bool) -> None:
+        """The caller has gone. Who waits for its next message is told the end, and has the close timeout to finish what it has
+        begun; nobody else has anybody to work for.
+        """
+        if self.task.done():
+            return
+        if orderly and (self._inbox.waiting or self._inbox.told):
+            loop = asyncio.get_running_loop()
+            timer = loop.call_later(self._close_timeout, self.task.cancel)
+            self.task.add_done_callback(lambda _task: timer.cancel())
+        else:
+            self.task.cancel()
+
+    def drain(self) -> None:
+        """Take no further message. Who has asked for some may answer those; a mere stream of replies ends here."""
+        self._ending = Ending(RESTART, "restarting")
+        if self._inbox.used:
+            self._inbox.end()
+        else:
+            self.task.cancel()
+
+    def end(self, code: int, reason: str) -> None:
+        """Stop the handler and close."""
+        self._ending = Ending(code, reason)
+        self.task.cancel()
+
+    def outcome(self) -> Ending:
+        """How it has ended, once the task is done; the last frame is written here where it was an error."""
+        error = self.error
+        if error is None and not self.task.cancelled() and self.task.exception() is not None:
+            error = GatewayError(Reason.BUG, f"something went wrong here ({self.call.id})")
+        if error is not None:
+            row = TABLE[error.reason]
+            self._wire.write(problem_body(error, self.call.id), text=True)
+            return Ending(row.close, row.title)
+        if self._ending is not None and (self.task.cancelled() or self._inbox.told):
+            return self._ending
+        return Ending(RESTART, "restarting") if self.task.cancelled() else Ending(NORMAL, "")

@@ -1,0 +1,270 @@
+"""The listener kind `websocket`: one WebSocket, one conversation; text frames carry JSON, binary frames protobuf."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, ClassVar, Literal, cast
+
+from pydantic import Field
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.extensions.permessage_deflate import enable_server_permessage_deflate
+from websockets.http11 import Request, Response
+
+from adapters.ingress._websocket_exchange import RESTART, Conversation
+from adapters.ingress._websocket_handshake import add_headers, check, headers_of, refusal, refusal_of_status, split_target
+from adapters.ingress._websocket_wire import Refusal, Terms, Wire
+from gateway.errors import CallerError, GatewayError, Reason
+from gateway.exchange import Call, new_id
+from gateway.message import BYTES, JSON, PROTOBUF, TEXT, Many
+from gateway.part import Part
+from gateway.port import Address, Bind, ListenerConfig, View, split_bind
+from gateway.task import Tasks
+
+log = logging.getLogger("polygate")
+wire_log = logging.getLogger("polygate.websocket")
+
+DRAIN_GAP_S = 0.05
+"""Between two closes of a drain, so that not all callers come back at once; less where there are too many for the time."""
+LINGER_S = 1.0
+"""How long a connection beyond the limit may take to read its refusal."""
+_ACCEPTS = {"json": JSON, "protobuf": PROTOBUF}
+
+
+class Tls(Part):
+    """The listener's certificate."""
+
+    certificate: str = Field(examples=["/run/secrets/tls.crt"])
+    """PEM file: the certificate, then its chain."""
+    key: str = Field(examples=["/run/secrets/tls.key"])
+    """PEM file: its private key."""
+    client_ca: str | None = None
+    """PEM file: who signs the certificates that callers must show. Without it they need none."""
+
+    def context(self) -> ssl.SSLContext:
+        """The server's side of TLS 1.2 or newer."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(self.certificate, self.key)
+        if self.client_ca is not None:
+            context.load_verify_locations(self.client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+
+class Config(ListenerConfig):
+    """Take WebSockets: a frame is a message, whatever the route's target does with it."""
+
+    protocol: ClassVar[str] = "websocket"
+    wire: ClassVar[Many] = Many.BOTH
+
+    kind: Literal["websocket"]
+    bind: Bind
+    """Where to listen."""
+    tls: Tls | None = None
+    """Serve wss:// with this certificate."""
+    text: Literal["json", "text"] = "json"
+    """What text frames hold."""
+    binary: Literal["protobuf", "bytes"] = "protobuf"
+    """What binary frames hold."""
+    subprotocols: tuple[str, ...] = ()
+    """Names that a caller may ask for; the first of these that it offers is agreed on. `json` and `protobuf` choose the format
+    of replies; without one they come in the format of the latest request."""
+    origins: tuple[str, ...] = Field(default=(), examples=[["https://shop.example"]])
+    """Whose pages may connect besides those of the same host; "*" for anybody's. A caller that is no browser names none."""
+    compression: Literal["none", "deflate"] = "none"
+    """Offer permessage-deflate: fewer bytes for much processor time and memory."""
+    connections: int = Field(default=10_000, ge=1, le=1_000_000)
+    """How many may be open at once. One more is answered 503."""
+    max_size: int = Field(default=1 << 20, ge=1, le=1 << 30)
+    """The longest message, in bytes, after decompression. A longer one closes with 1009."""
+    max_queue: int = Field(default=16, ge=1, le=1024)
+    """How many messages of one caller may wait before its socket is no longer read."""
+    write_limit: int = Field(default=16 << 10, ge=1, le=1 << 24)
+    """How many bytes may wait for a slow caller before sending waits for it."""
+    open_timeout: float = Field(default=10, gt=0, le=600)
+    """Seconds from the connection to the end of the handshake."""
+    close_timeout: float = Field(default=10, gt=0, le=600)
+    """Seconds that a caller may take to close its side."""
+    ping_interval: float = Field(default=20, gt=0, le=3600)
+    """Seconds between two pings."""
+    ping_timeout: float = Field(default=20, gt=0, le=3600)
+    """Seconds without a sign of life after a ping until the connection is closed."""
+
+    def build(self, name: str, view: View) -> WebSocket:
+        return WebSocket(name, self, view)
+
+
+class WebSocket:
+    """The listener. Each connection has the library's task, which keeps the handshake and the close, and the exchange's."""
+
+    def __init__(self, name: str, config: Config, view: View) -> None:
+        self._name = name
+        self._config = config
+        self._view = view
+        self._tasks: Tasks
+        self._wires: set[Wire] = set()
+        self._talks: dict[ServerConnection, Conversation] = {}
+        self._types = {"json": JSON, "text": TEXT, "protobuf": PROTOBUF, "bytes": BYTES}
+        self._terms = self._made_terms()
+
+    def _made_terms(self) -> Terms:
+        config = self._config
+        # The library tells of every connection; its errors are of interest.
+        wire_log.setLevel(logging.WARNING)
+        return Terms(
+            text=self._types[config.text],
+            binary=self._types[config.binary],
+            max_size=config.max_size,
+            max_queue=config.max_queue,
+            write_limit=config.write_limit,
+            open_timeout=config.open_timeout,
+            close_timeout=config.close_timeout,
+            ping_interval=config.ping_interval,
+            ping_timeout=config.ping_timeout,
+            extensions=enable_server_permessage_deflate(None) if config.compression == "deflate" else (),
+            subprotocols=config.subprotocols,
+            refuse=refusal_of_status,
+            logger=wire_log,
+        )
+
+    def serving(self) -> AbstractAsyncContextManager[Address]:
+        return self._serving()
+
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[Address]:
+        config = self._config
+        host, port = split_bind(config.bind)
+        async with Tasks() as self._tasks:
+            server = await serve(
+                self._converse,
+                host,
+                port,
+                process_request=self._open,
+                process_response=self._head,
+                server_header=None,
+                # Ours ends before; this is the library's own net.
+                open_timeout=config.open_timeout + LINGER_S,
+                close_timeout=config.close_timeout,
+                ping_interval=None,
+                write_limit=config.write_limit,
+                logger=wire_log,
+                create_connection=cast("Any", self._connection),
+                ssl=config.tls.context() if config.tls else None,
+            )
+            try:
+                bound = server.sockets[0].getsockname()
+                yield Address(bound[0], bound[1])
+            finally:
+                server.close(close_connections=False)
+                await self._drain()
+                await server.wait_closed()
+
+    # A connection
+
+    def _connection(self, _protocol: object, server: Server, **settings: Any) -> asyncio.Protocol:
+        if len(self._wires) >= self._config.connections:
+            return Refusal(refusal_of_status(503), LINGER_S)
+        wire = Wire(server, self._terms, self._gone, **settings)
+        self._wires.add(wire)
+        return wire
+
+    def _gone(self, wire: Wire) -> None:
+        self._wires.discard(wire)
+        self._talks.pop(wire, None)
+
+    async def _open(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Run the exchange until it accepts or ends: the 101, or the refusal."""
+        wire = cast("Wire", connection)
+        exchange_id = new_id()
+        try:
+            check(request, self._config.origins)
+            if not self._view.ready:
+                raise GatewayError(Reason.OVERLOADED, "draining; try again later")
+            talk = self._start(wire, request, exchange_id)
+            await self._decided(talk, wire)
+        except GatewayError as error:
+            if wire.protocol.eof_sent:
+                await wire.wait_closed()
+            return refusal(error, exchange_id)
+        if wire.protocol.eof_sent:
+            await wire.wait_closed()
+        return None
+
+    def _start(self, wire: Wire, request: Request, exchange_id: str) -> Conversation:
+        target, query = split_target(request.path)
+        found = self._view.find("websocket", target)
+        offered = [name.strip() for value in request.headers.get_all("Sec-WebSocket-Protocol") for name in value.split(",")]
+        agreed = next((name for name in self._config.subprotocols if name in offered), "")
+        call = Call(
+            id=exchange_id,
+            protocol="websocket",
+            target=target,
+            headers=headers_of(request),
+            params=found.params,
+            query=query,
+            many=Many.BOTH,
+            peer=str(wire.remote_address[0]) if wire.remote_address else "",
+            accepts=_ACCEPTS.get(agreed, ""),
+        )
+        talk = self._talks[wire] = Conversation(wire, call, self._config.close_timeout)
+        talk.start(found.endpoint.handler, self._tasks)
+        return talk
+
+    async def _decided(self, talk: Conversation, wire: Wire) -> None:
+        try:
+            async with asyncio.timeout_at(wire.open_until):
+                await talk.decided.wait()
+        except TimeoutError as error:
+            talk.task.cancel()
+            raise CallerError(Reason.TIMED_OUT, "the call was not accepted in time") from error
+        except asyncio.CancelledError:
+            talk.task.cancel()
+            raise
+        if talk.error is not None:
+            raise talk.error
+
+    def _head(self, connection: ServerConnection, _request: Request, response: Response) -> None:
+        talk = self._talks.get(connection)
+        if talk is not None and response.status_code == 101:  # noqa: PLR2004  Switching Protocols
+            add_headers(response, talk.headers, talk.call.id)
+
+    async def _converse(self, connection: ServerConnection) -> None:
+        """From the 101 to the end of the connection."""
+        wire = cast("Wire", connection)
+        talk = self._talks[wire]
+        wire.opened()
+        talk.open()
+        await asyncio.wait([talk.task])
+        ending = talk.outcome()
+        await wire.finish(ending.code, ending.reason)
+
+    # The end
+
+    async def _drain(self) -> None:
+        """Close what is open, one after the other, within the time that there is."""
+        loop = asyncio.get_running_loop()
+        until = self._view.drain_until or loop.time()
+        left = max(0.0, until - loop.time())
+        # The last moments are for the closing handshakes.
+        last = until - min(LINGER_S, left / 4)
+        talks = list(self._talks.values())
+        gap = min(DRAIN_GAP_S, (last - loop.time()) / (2 * len(talks) + 1))
+        for talk in talks:
+            if not talk.task.done():
+                talk.drain()
+                await asyncio.sleep(max(0.0, gap))
+        tasks = [talk.task for talk in self._talks.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=max(0.0, last - loop.time()))
+        for talk in self._talks.values():
+            if not talk.task.done():
+                talk.end(RESTART, "restarting")
+        lost = [loop.create_task(wire.wait_closed()) for wire in self._wires]
+        if lost:
+            await asyncio.wait(lost, timeout=max(0.1, until - loop.time()))
+        for wire in list(self._wires):
+            wire.transport.abort()
