@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from types import MappingProxyType
 
-from gateway.message import NO_HEADERS, Headers, Many, Message
+from gateway.message import NO_HEADERS, Headers, Many, Message, value
 
 
 class EndOfMessages(Exception):  # noqa: N818  it is an end, not an error
@@ -35,7 +35,7 @@ def new_id() -> str:
     return f"{_PREFIX}-{next(_COUNT):x}"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Call:
     """What the caller asked for, before any message is read."""
 

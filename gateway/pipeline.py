@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import EndOfMessages, Exchange, Handler, Wrapper, first
@@ -22,8 +21,14 @@ IN_FLIGHT = 16
 def pipeline(policies: Iterable[Policy], handler: Handler) -> Handler:
     """The first policy runs outermost."""
     for policy in reversed(tuple(policies)):
-        handler = partial(policy, forward=handler)
+        handler = _around(policy, handler)
     return handler
+
+
+def _around(policy: Policy, forward: Handler) -> Handler:
+    # Bound once: calling the object itself would look its __call__ up for each exchange.
+    run = policy.__call__
+    return lambda exchange: run(exchange, forward)
 
 
 def conversation(policies: Sequence[Policy], handler: Handler) -> Handler:

@@ -199,7 +199,9 @@ _NOWHERE = _Node()
 def _found(endpoint: Endpoint, names: tuple[str, ...], values: tuple[str, ...]) -> Found:
     if not names:
         return Found(endpoint)
-    return Found(endpoint, {name: value for name, value in zip(names, values, strict=True) if name})
+    params = dict(zip(names, values, strict=True))
+    params.pop("", None)
+    return Found(endpoint, params)
 
 
 def _but_slashes(segment: str) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
 from gateway.errors import Allowed, FieldError, GatewayError, Outcome, Reason, RetryAfter
-from gateway.message import PROBLEM, Message
+from gateway.message import PROBLEM, Message, value
 
 
 class Code(IntEnum):
@@ -52,6 +51,7 @@ TABLE: dict[Reason, Row] = {
     Reason.NO_METHOD: Row(Code.UNIMPLEMENTED, 404, 1008, False, _F, "Not found"),
     Reason.WRONG_METHOD: Row(Code.UNIMPLEMENTED, 405, 1008, False, _F, "Method not allowed"),
     Reason.UNKNOWN_METHOD: Row(Code.UNIMPLEMENTED, 501, 1008, False, _F, "Method not implemented"),
+    Reason.UPGRADE_REQUIRED: Row(Code.UNIMPLEMENTED, 426, 1002, False, _F, "Upgrade required"),
     Reason.MALFORMED: Row(Code.INVALID_ARGUMENT, 400, 1007, False, _F, "Malformed request"),
     Reason.NO_MESSAGE: Row(Code.INTERNAL, 400, 1008, False, _F, "No message"),
     Reason.INVALID: Row(Code.INVALID_ARGUMENT, 422, 1008, False, _F, "Invalid request"),
@@ -168,7 +168,7 @@ def problem_body(error: GatewayError, exchange_id: str) -> bytes:
     return json.dumps(problem(error, exchange_id), ensure_ascii=False, separators=(",", ":")).encode()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Failure(Message):
     """An error sent as a message, where the conversation goes on. A wire that has no such thing raises `error`."""
 

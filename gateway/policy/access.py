@@ -8,6 +8,7 @@ import asyncio
 import os
 import select
 import time
+from collections.abc import Callable
 
 FLUSH_BYTES = 64 << 10
 FLUSH_S = 0.1
@@ -17,7 +18,7 @@ _PIECE = select.PIPE_BUF
 
 
 class Lines:
-    """Lines for one file descriptor. Holds MAX_BYTES at the most; what comes then is dropped and counted, and the count is a line."""
+    """Lines for one file descriptor. Holds MAX_BYTES at the most; what comes then is dropped, counted, and the count written."""
 
     def __init__(self, file: int) -> None:
         self._file = file
@@ -82,17 +83,22 @@ class Lines:
         return "".join(f"{line}\n" for line in lines).encode("ascii")
 
 
+_MILLISECONDS = tuple(f".{number:03d}Z" for number in range(1000))
+
+
 class Clock:
     """The time of day in RFC 3339, to the millisecond; formatted anew once a second."""
 
-    def __init__(self) -> None:
-        self._second = -1
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        self._second = 0
+        self._next = 0
         self._text = ""
 
     def __call__(self) -> str:
-        now = time.time()
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._text}.{int((now - second) * 1000):03d}Z"
+        now = self._now()
+        if not self._second <= now < self._next:
+            self._second = int(now)
+            self._next = self._second + 1
+            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(self._second))
+        return self._text + _MILLISECONDS[int((now - self._second) * 1000)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import Literal
+from typing import Literal, cast
 
 from pydantic import Field
 
@@ -43,34 +43,53 @@ class Deadline:
         waits = many is Many.REQUESTS or many is Many.BOTH
         line = self._line
         due = asyncio.get_running_loop().time() + line.seconds
-        sooner = call.deadline is not None and (waits or call.deadline < due)
-        inner = call if sooner or waits else call.but(deadline=due)
-        timeout = asyncio.timeout_at(call.deadline if sooner else None)
-        timed = _Timed(exchange, inner, timeout, line)
+        own = call.deadline
+        if own is not None and (waits or own < due):
+            timed = _Timed(exchange, call, line)
+            line.alone(timed, own)
+        elif waits:
+            timed = _Timed(exchange, call, line)
+        else:
+            timed = _Timed(exchange, call.but(deadline=due), line)
+            line.add(timed, due)
         try:
-            async with timeout:
-                if not sooner and not waits:
-                    line.add(timed, due)
-                try:
-                    await forward(timed)
-                finally:
-                    line.remove(timed)
-        except TimeoutError as error:
-            if timeout.expired():
+            await forward(timed)
+        except asyncio.CancelledError as error:
+            if timed.end():
                 raise timed.late() from error
             raise
+        finally:
+            timed.end()
 
 
 class _Timed(Wrapper):
-    """Knows how far the exchange has come when its time is up."""
+    """One exchange against the clock, and how far it has come when its time is up.
 
-    def __init__(self, inner: Exchange, call: Call, timeout: asyncio.Timeout, line: _Line) -> None:
-        super().__init__(inner, call)
-        self.timeout = timeout
+    What `asyncio.timeout` does, without a timer and a context of its own for each: see there for why cancellations are counted.
+    """
+
+    def __init__(self, inner: Exchange, call: Call, line: _Line) -> None:
+        self.inner = inner
+        self.call = call
+        self.timer: asyncio.TimerHandle | None = None
         self._line = line
+        self._task = cast("asyncio.Task[None]", asyncio.current_task())
+        self._cancelling = self._task.cancelling()
+        self._expired = False
         self._asked = False
         self._taken = False
         self._replied = False
+
+    def expire(self) -> None:
+        """The time is up: called by the clock, once, while the inside waits for something."""
+        self._expired = True
+        self._task.cancel()
+
+    def end(self) -> bool:
+        """The clock stops for good. True where our own cancellation, and nobody else's, ended it."""
+        self._stop()
+        expired, self._expired = self._expired, False
+        return expired and self._task.uncancel() <= self._cancelling
 
     def late(self) -> GatewayError:
         """What became of it. A net cannot know whether what it cut off has done its work."""
@@ -83,8 +102,8 @@ class _Timed(Wrapper):
     def _stop(self) -> None:
         self._replied = True
         self._line.remove(self)
-        if self.timeout.when() is not None and not self.timeout.expired():
-            self.timeout.reschedule(None)
+        if self.timer is not None:
+            self.timer.cancel()
 
     async def accept(self, headers: Headers = NO_HEADERS) -> None:
         # A stream that says yes has begun, though its first message may be an hour away.
@@ -103,7 +122,7 @@ class _Timed(Wrapper):
             self._taken = True
             raise
         self._taken = True
-        if not self._replied and self.timeout.when() is None and self not in self._line:
+        if self.call.deadline is None and not self._replied:
             self._line.add(self, asyncio.get_running_loop().time() + self._line.seconds)
         return message
 
@@ -121,14 +140,16 @@ class _Line:
         self._due: OrderedDict[_Timed, float] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
 
-    def __contains__(self, timed: _Timed) -> bool:
-        return timed in self._due
-
     def add(self, timed: _Timed, due: float) -> None:
-        """Call `timed.timeout` off at `due`, which is not before that of anyone added earlier."""
+        """Expire it at `due`, which is not before that of anyone added earlier."""
         self._due[timed] = due
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_at(due, self._fire)
+
+    @staticmethod
+    def alone(timed: _Timed, due: float) -> None:
+        """Expire it at a time that its caller has set, out of the line."""
+        timed.timer = asyncio.get_running_loop().call_at(due, timed.expire)
 
     def remove(self, timed: _Timed) -> None:
         """It is done; a no-op where it is not waiting."""
@@ -144,4 +165,4 @@ class _Line:
                 self._timer = loop.call_at(due, self._fire)
                 return
             del self._due[timed]
-            timed.timeout.reschedule(now)
+            timed.expire()

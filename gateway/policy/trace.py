@@ -14,6 +14,8 @@ _NAMES = frozenset({"traceparent", "tracestate"})
 _SAMPLED = "01"
 
 _bits = random.getrandbits
+# 128 bits of trace id and 64 of span id, of which neither may be all zero.
+_NOT_ZERO = 1 << 64 | 1
 
 
 def traced(headers: Headers) -> tuple[Headers, str]:
@@ -27,9 +29,9 @@ def traced(headers: Headers) -> tuple[Headers, str]:
         trace, flags = _continued(headers)
         if trace:
             others += [pair for pair in headers if pair[0] == "tracestate"]
-    if not trace:
-        trace = f"{_bits(128) or 1:032x}"
-    others.append(("traceparent", f"00-{trace}-{_bits(64) or 1:016x}-{flags}"))
+    bits = f"{_bits(192) | _NOT_ZERO:048x}"
+    trace = trace or bits[:32]
+    others.append(("traceparent", f"00-{trace}-{bits[32:]}-{flags}"))
     return Headers(others), trace
 
 
