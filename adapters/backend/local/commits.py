@@ -1,0 +1,232 @@
+"""Group commit: what is appended while one transaction is being fsynced makes the next one.
+
+All state lives on the event loop, and the writing thread has one transaction at a time. So a record that was not handed over
+can still be withdrawn, nobody lingers while the disk is idle, and an offset is given only to what is being written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from adapters.backend.local.store import Batch, InDoubtError, Store, StoreError, record_id
+from adapters.backend.local.topic import Partition, Topic
+from gateway.errors import BackendError, Reason
+from gateway.message import Message
+from gateway.topic.log import Place
+
+log = logging.getLogger("polygate")
+
+BATCH_RECORDS = 512
+BATCH_BYTES = 8 << 20
+# Progress alone waits so long for a record to ride with: it costs an fsync, and losing it a second delivery.
+LINGER_S = 0.05
+# What a record costs beyond its body, in memory or in the file, about.
+OVERHEAD = 200
+
+Blocking = Callable[..., Awaitable[None]]
+"""Run a function in the writing thread."""
+
+
+@dataclass(slots=True, eq=False)
+class Append:
+    """One record on its way. It is withdrawn by ending its future before it is handed over."""
+
+    partition: Partition
+    message: Message
+    size: int
+    done: asyncio.Future[Place]
+    handed: bool = False
+
+    def expire(self) -> None:
+        """The deadline has come."""
+        if self.done.done():
+            return
+        if self.handed:
+            error = BackendError(Reason.UNKNOWN_OUTCOME, "the disk has not confirmed the record in time")
+        else:
+            error = BackendError(Reason.UNREACHABLE, "the record was not written in time, and will not be")
+        self.done.set_exception(error)
+
+
+Written = Sequence[tuple[Append, Place]]
+"""The records of one transaction, in the order of their offsets."""
+
+
+@dataclass(slots=True)
+class _Round:
+    """What goes into one transaction."""
+
+    appends: list[tuple[Append, Place]] = field(default_factory=list)
+    topics: list[Topic] = field(default_factory=list)
+    ends: dict[Partition, tuple[int, int]] = field(default_factory=dict)
+    flushed: list[asyncio.Future[None]] = field(default_factory=list)
+    size: int = 0
+
+
+class Commits:
+    """The queue in front of the writing thread, bounded in bytes."""
+
+    def __init__(self, store: Store, blocking: Blocking, told: Callable[[Written], None], max_bytes: int) -> None:
+        """`told` hears of the records of each transaction once they are on the disk."""
+        self._store = store
+        self._blocking = blocking
+        self._told = told
+        self._max_bytes = max_bytes
+        self._pending: deque[Append] = deque()
+        self._progress: dict[tuple[str, Partition], int] = {}
+        self._flushing: list[asyncio.Future[None]] = []
+        self._queued = 0
+        self._now = 0
+        self._due = asyncio.Event()
+        self._lingering: asyncio.TimerHandle | None = None
+        self.broken: str | None = None
+        """Why nothing is taken any more."""
+
+    async def append(self, partition: Partition, message: Message, size: int, deadline: float) -> Place:
+        """See `Log.append`."""
+        if self.broken is not None:
+            raise BackendError(Reason.UNREACHABLE, self.broken)
+        loop = asyncio.get_running_loop()
+        if deadline <= loop.time():
+            raise BackendError(Reason.UNREACHABLE, "the deadline had passed before the record was written")
+        if self._queued + size > self._max_bytes:
+            raise BackendError(Reason.OVERLOADED, "the disk does not keep up: too much waits to be written")
+        waiting = Append(partition, message, size, loop.create_future())
+        self._pending.append(waiting)
+        self._queued += size
+        self._due.set()
+        timer = loop.call_at(deadline, waiting.expire)
+        try:
+            return await waiting.done
+        finally:
+            timer.cancel()
+
+    def progress(self, consumer: str, partition: Partition, at: int) -> None:
+        """Note where a consumer goes on; on the disk with the next record, or a moment later."""
+        self._progress[consumer, partition] = at
+        if self._lingering is None:
+            self._lingering = asyncio.get_running_loop().call_later(LINGER_S, self._due.set)
+
+    async def flush(self) -> None:
+        """Wait until all that was given is on the disk. BackendError where it cannot be."""
+        if self.broken is not None:
+            raise BackendError(Reason.UNREACHABLE, self.broken)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._flushing.append(done)
+        self._due.set()
+        await done
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            while self._pending or self._progress or self._flushing:
+                await self._write()
+
+    async def _write(self) -> None:
+        work, batch = self._taken()
+        try:
+            if batch.rows or batch.progress:
+                await self._blocking(self._store.commit, batch)
+        except StoreError as error:
+            self._failed(work, error)
+            return
+        self._succeeded(work)
+        await self.checkpoint()
+
+    def _taken(self) -> tuple[_Round, Batch]:
+        work, batch = _Round(), Batch()
+        # A clock that is set back must not turn the order of a partition's timestamps: retention relies on it.
+        now = self._now = max(self._now, time.time_ns() // 1_000_000)
+        while self._pending and len(work.appends) < BATCH_RECORDS and work.size < BATCH_BYTES:
+            waiting = self._pending.popleft()
+            if waiting.done.done():  # withdrawn: its deadline came or its caller left
+                self._queued -= waiting.size
+                continue
+            partition, message = waiting.partition, waiting.message
+            self._introduce(partition.topic, work, batch)
+            offset, upto = work.ends.get(partition) or (partition.next, partition.upto)
+            upto += waiting.size
+            work.ends[partition] = (offset + 1, upto)
+            work.size += waiting.size
+            work.appends.append((waiting, Place(partition.topic.name, partition.number, offset, now)))
+            headers = json.dumps(message.headers, separators=(",", ":")) if message.headers else None
+            batch.rows.append((record_id(partition.id, offset), now, upto, message.key, message.body, headers))
+            waiting.handed = True
+        self._take_progress(work, batch)
+        if not self._pending:
+            work.flushed, self._flushing = self._flushing, []
+        return work, batch
+
+    def _take_progress(self, work: _Round, batch: Batch) -> None:
+        for (consumer, partition), at in self._progress.items():
+            self._introduce(partition.topic, work, batch)
+            batch.progress.append((consumer, partition.id, at))
+        self._progress.clear()
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
+
+    @staticmethod
+    def _introduce(topic: Topic, work: _Round, batch: Batch) -> None:
+        if not topic.stored and topic not in work.topics:
+            work.topics.append(topic)
+            batch.partitions.extend((partition.id, topic.name, partition.number) for partition in topic.partitions)
+
+    def _succeeded(self, work: _Round) -> None:
+        for topic in work.topics:
+            topic.stored = True
+        for partition, (offset, upto) in work.ends.items():
+            partition.next, partition.upto = offset, upto
+        for waiting, place in work.appends:
+            self._queued -= waiting.size
+            if not waiting.done.done():
+                waiting.done.set_result(place)
+        self._told(work.appends)
+        for done in work.flushed:
+            if not done.done():
+                done.set_result(None)
+
+    def _failed(self, work: _Round, error: StoreError) -> None:
+        doubt = isinstance(error, InDoubtError)
+        reason = Reason.UNKNOWN_OUTCOME if doubt else Reason.UNREACHABLE
+        message = f"the local log cannot be written: {error}"
+        waiting: list[Append] = [append for append, _ in work.appends]
+        log.error("%d records are %s: %s", len(waiting), "in doubt" if doubt else "refused", message, exc_info=error)
+        self._refuse(waiting, work.flushed, reason, message)
+        if error.fatal:
+            self.stop(message)
+
+    def _refuse(self, appends: Sequence[Append], flushed: Sequence[asyncio.Future[None]], reason: Reason, message: str) -> None:
+        for waiting in appends:
+            self._queued -= waiting.size
+            if not waiting.done.done():
+                waiting.done.set_exception(BackendError(reason, message))
+        for done in flushed:
+            if not done.done():
+                done.set_exception(BackendError(reason, message))
+
+    def stop(self, reason: str) -> None:
+        """Take nothing any more, for the reason given; what was not handed over is refused."""
+        self.broken = self.broken or reason
+        self._refuse(self._pending, self._flushing, Reason.UNREACHABLE, self.broken)
+        self._pending.clear()
+        self._flushing = []
+        self._progress.clear()
+
+    async def checkpoint(self) -> None:
+        """Keep the write-ahead log short."""
+        if not self._store.checkpoint_due:
+            return
+        try:
+            await self._blocking(self._store.checkpoint)
+        except StoreError as error:
+            log.exception("the local log stops")
+            self.stop(f"the local log cannot be written: {error}")

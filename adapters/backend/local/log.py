@@ -1,0 +1,219 @@
+"""The embedded log as the event loop sees it: topics, their offsets, and readers that a commit wakes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from adapters.backend.local.commits import OVERHEAD, Commits, Written
+from adapters.backend.local.store import Held, Row, StoreError, offset_of
+from adapters.backend.local.topic import Partition, Topic, is_name
+from gateway.errors import BackendError, CallerError, Reason
+from gateway.message import NO_HEADERS, Headers, Message
+from gateway.port import Record
+from gateway.topic.feed import gone
+from gateway.topic.log import Offsets, Place
+
+READ_RECORDS = 256
+READ_BYTES = 4 << 20
+WAIT_S = 1.0
+
+Fetch = Callable[[Partition, int], Awaitable[list[Row]]]
+"""Rows of a partition from an offset on, read in another thread."""
+
+
+class LocalLog:
+    """Every topic of one store. Implements `gateway.topic.log.Log`."""
+
+    def __init__(self, *, declared: Mapping[str, int], create: bool, max_topics: int, max_record_bytes: int) -> None:
+        self._declared = declared
+        self._create = create
+        self._max_topics = max_topics
+        self._max_record_bytes = max_record_bytes
+        self._topics: dict[str, Topic] = {}
+        self._next_id = 1
+        self._waiting: dict[str, list[asyncio.Future[Sequence[Record]]]] = {}
+        self._commits: Commits
+        self._fetch: Fetch
+
+    def load(self, held: Sequence[Held]) -> None:
+        """Take over what the file holds, and what is declared. BackendError(REFUSED) where the two do not agree."""
+        for one in held:
+            topic = self._topics.setdefault(one.topic, Topic(one.topic, [], stored=True))
+            topic.partitions.append(Partition(one.id, topic, one.number, one.start, one.next, one.upto))
+            self._next_id = max(self._next_id, one.id + 1)
+        for name, count in self._declared.items():
+            if name not in self._topics:
+                self._made(name, count)
+                continue
+            topic = self._topics[name]
+            if len(topic.partitions) > count:
+                raise BackendError(
+                    Reason.REFUSED, f"topic {name} has {len(topic.partitions)} partitions and cannot shrink to {count}"
+                )
+            self._grow(topic, count)
+
+    def connect(self, commits: Commits, fetch: Fetch) -> None:
+        """Say who writes and who reads."""
+        self._commits = commits
+        self._fetch = fetch
+
+    def _made(self, name: str, count: int) -> Topic:
+        topic = self._topics[name] = Topic(name, [])
+        self._grow(topic, count)
+        return topic
+
+    def _grow(self, topic: Topic, count: int) -> None:
+        while len(topic.partitions) < count:
+            topic.stored = False
+            topic.partitions.append(Partition(self._next_id, topic, len(topic.partitions)))
+            self._next_id += 1
+
+    def find(self, name: str) -> Topic | None:
+        """A topic, or None for one that would be made by its first record. BackendError(REFUSED) where it would not."""
+        topic = self._topics.get(name)
+        if topic is None and not self._create:
+            raise BackendError(Reason.REFUSED, "there is no such topic")
+        if topic is None and not is_name(name):
+            raise BackendError(
+                Reason.REFUSED, "a topic cannot be called so: letters, digits, dot, dash and underscore, at most 249"
+            )
+        return topic
+
+    def make(self, name: str) -> Topic:
+        """A topic, made now where it is not there and may be."""
+        topic = self.find(name)
+        if topic is None and len(self._topics) >= self._max_topics:
+            raise BackendError(Reason.REFUSED, f"there are {self._max_topics} topics already")
+        return topic or self._made(name, 1)
+
+    def partitions(self) -> list[Partition]:
+        """Every partition of every topic."""
+        return [partition for topic in self._topics.values() for partition in topic.partitions]
+
+    async def append(self, topic: str, message: Message, deadline: float) -> Place:
+        size = len(message.body) + len(message.key or b"") + sum(len(name) + len(value) for name, value in message.headers)
+        if size > self._max_record_bytes:
+            raise CallerError(Reason.TOO_LARGE, f"a record may have {self._max_record_bytes} bytes")
+        partition = self.make(topic).choose(message.key)
+        return await self._commits.append(partition, message, size + OVERHEAD, deadline)
+
+    async def starts(self, topic: str) -> Offsets:
+        found = self.find(topic)
+        return {partition.number: partition.start for partition in found.partitions} if found else {0: 0}
+
+    async def ends(self, topic: str) -> Offsets:
+        found = self.find(topic)
+        return {partition.number: partition.next for partition in found.partitions} if found else {0: 0}
+
+    @asynccontextmanager
+    async def reading(self, topic: str, at: Offsets) -> AsyncIterator[LocalReader]:
+        self.find(topic)
+        yield LocalReader(self, topic, at)
+
+    async def fetch(self, partition: Partition, at: int) -> list[Record]:
+        """Records of a partition from an offset that has one. CallerError where retention was faster."""
+        try:
+            rows = await self._fetch(partition, at)
+        except StoreError as error:
+            raise BackendError(Reason.UNREACHABLE, f"the local log cannot be read: {error}") from error
+        if not rows or offset_of(rows[0][0]) != at:
+            raise gone(partition.topic.name)
+        return [_record(partition, row) for row in rows]
+
+    async def written(self, topic: str) -> Sequence[Record]:
+        """Wait for the next transaction with records of a topic, and return those; or nothing, after a second."""
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.Future[Sequence[Record]] = loop.create_future()
+        self._waiting.setdefault(topic, []).append(waiting)
+        timer = loop.call_later(WAIT_S, _resolve, waiting)
+        try:
+            return await waiting
+        finally:
+            timer.cancel()
+            others = self._waiting.get(topic, [])
+            if waiting in others:
+                others.remove(waiting)
+                if not others:
+                    del self._waiting[topic]
+
+    def tell(self, written: Written) -> None:
+        """Wake the readers of what was written."""
+        if not self._waiting:
+            return
+        fresh: dict[str, list[Record]] = {}
+        for append, place in written:
+            if place.topic in self._waiting:
+                message = append.message
+                fresh.setdefault(place.topic, []).append(
+                    Record(
+                        place.topic, place.partition, place.offset, place.timestamp, message.key, message.body, message.headers
+                    )
+                )
+        for topic, records in fresh.items():
+            for waiting in self._waiting.pop(topic):
+                if not waiting.done():
+                    waiting.set_result(records)
+
+
+class LocalReader:
+    """A place in a topic. Implements `gateway.topic.log.Reader`."""
+
+    def __init__(self, source: LocalLog, topic: str, at: Offsets) -> None:
+        self._log = source
+        self._topic = topic
+        self._at = dict(at)
+        self._turn = 0
+
+    @property
+    def at(self) -> Offsets:
+        return self._at
+
+    async def read(self) -> Sequence[Record]:
+        behind = self._behind()
+        if behind is not None:
+            records = await self._log.fetch(behind, self._at[behind.number])
+        else:
+            # A transaction's records reach a waiting reader from memory; one that was busy reads them from the file.
+            fresh = await self._log.written(self._topic)
+            records = [record for record in fresh if record.partition in self._at and record.offset >= self._at[record.partition]]
+        for record in records:
+            self._at[record.partition] = record.offset + 1
+        return records
+
+    def _behind(self) -> Partition | None:
+        """A partition that has more than was read, each in its turn. Raises `gone` where retention has overtaken the place."""
+        topic = self._log.find(self._topic)
+        if topic is None:
+            return None
+        count = len(topic.partitions)
+        for step in range(count):
+            number = (self._turn + step) % count
+            partition = topic.partitions[number]
+            at = self._at.get(number)
+            if at is not None and at < partition.next:
+                if at < partition.start:
+                    raise gone(self._topic)
+                self._turn = number + 1
+                return partition
+        return None
+
+
+def _record(partition: Partition, row: Row) -> Record:
+    record, timestamp, _, key, body, headers = row
+    return Record(
+        partition.topic.name,
+        partition.number,
+        offset_of(record),
+        timestamp,
+        key,
+        body,
+        Headers((name, value) for name, value in json.loads(headers)) if headers else NO_HEADERS,
+    )
+
+
+def _resolve(waiting: asyncio.Future[Sequence[Record]]) -> None:
+    if not waiting.done():
+        waiting.set_result(())

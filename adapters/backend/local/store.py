@@ -1,0 +1,300 @@
+"""The file of the embedded log: SQLite in WAL mode with synchronous=FULL, so that what was committed was fsynced.
+
+Everything here blocks and runs in a thread: one that writes, one that reads. The id of a record is its partition's id and
+its offset in one integer, so that a partition is a range of the one B-tree and appending never splits a page in the middle.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+MEMORY = ":memory:"
+VERSION = 1
+OFFSET_BITS = 40
+CHECKPOINT_BYTES = 16 << 20
+# A statement for each size, so that SQLite's binding keeps them prepared: see `_chunks`.
+SIZES = (256, 64, 16, 4, 1)
+
+SCHEMA = f"""
+CREATE TABLE partition (
+    id INTEGER PRIMARY KEY, topic TEXT NOT NULL, number INTEGER NOT NULL,
+    start INTEGER NOT NULL DEFAULT 0, UNIQUE (topic, number));
+CREATE TABLE record (
+    id INTEGER PRIMARY KEY, timestamp INTEGER NOT NULL, upto INTEGER NOT NULL,
+    key BLOB, body BLOB NOT NULL, headers TEXT);
+CREATE TABLE progress (
+    consumer TEXT NOT NULL, partition INTEGER NOT NULL, next INTEGER NOT NULL,
+    PRIMARY KEY (consumer, partition)) WITHOUT ROWID;
+PRAGMA user_version = {VERSION};
+"""
+
+Row = tuple[int, int, int, bytes | None, bytes, str | None]
+"""One record: id, timestamp, the bytes that its partition has seen up to and with it, key, body, headers as JSON."""
+
+
+class StoreError(Exception):
+    """The file cannot be used. `fatal`: nor will it be; nothing more may be written to it."""
+
+    def __init__(self, message: str, *, fatal: bool = False) -> None:
+        super().__init__(message)
+        self.fatal = fatal
+
+
+class InDoubtError(StoreError):
+    """A transaction may or may not be on the disk."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """One transaction."""
+
+    partitions: list[tuple[int, str, int]] = field(default_factory=list)
+    """New ones: id, topic, number."""
+    rows: list[Row] = field(default_factory=list)
+    progress: list[tuple[str, int, int]] = field(default_factory=list)
+    """Consumer, partition's id, the offset that it goes on at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A partition as the file has it. `upto` is the size in bytes of all that it has seen."""
+
+    id: int
+    topic: str
+    number: int
+    start: int
+    next: int
+    upto: int
+
+
+def record_id(partition: int, offset: int) -> int:
+    """The id of a record."""
+    return partition << OFFSET_BITS | offset
+
+
+def offset_of(record: int) -> int:
+    """The offset in a record's id."""
+    return record & ((1 << OFFSET_BITS) - 1)
+
+
+class Store:
+    """One open file. `commit`, `trim` and `close` belong to the writing thread, `read` to the reading one."""
+
+    def __init__(self, path: str) -> None:
+        """Open it, make it where it is not there. StoreError where it is locked, newer than we are, or cannot be opened."""
+        self._lock = _locked(path) if path != MEMORY else None
+        try:
+            self._db = _connected(path)
+            _prepared(self._db)
+            self._reading = _connected(path) if path != MEMORY else self._db
+        except sqlite3.Error as error:
+            self._unlock()
+            raise StoreError(f"{path} cannot be opened: {error}") from error
+        except StoreError:
+            self._unlock()
+            raise
+        self._unsynced = 0
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
+    def close(self) -> None:
+        """Fold the write-ahead log into the file (SQLite does, with the last connection), close, let go of the lock."""
+        try:
+            self._reading.close()
+            self._db.close()
+        finally:
+            self._unlock()
+
+    def partitions(self) -> list[Held]:
+        """Every partition, by its id."""
+        found = self._db.execute("SELECT id, topic, number, start FROM partition ORDER BY id").fetchall()
+        held = []
+        for number, topic, partition, start in found:
+            last = self._db.execute(
+                "SELECT id, upto FROM record WHERE id >= ? AND id < ? ORDER BY id DESC LIMIT 1",
+                (record_id(number, 0), record_id(number + 1, 0)),
+            ).fetchone()
+            end, upto = (offset_of(last[0]) + 1, last[1]) if last else (start, 0)
+            held.append(Held(number, topic, partition, start, end, upto))
+        return held
+
+    def progress(self, consumer: str) -> dict[int, int]:
+        """Where a consumer goes on, by partition's id."""
+        return dict(self._db.execute("SELECT partition, next FROM progress WHERE consumer = ?", (consumer,)).fetchall())
+
+    def commit(self, batch: Batch) -> None:
+        """Write one transaction. It is on the disk when this returns.
+
+        StoreError where it surely is not and never will be, InDoubtError where it may be.
+        """
+        db = self._db
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            db.executemany("INSERT INTO partition (id, topic, number) VALUES (?, ?, ?)", batch.partitions)
+            for statement, values in _chunks(batch.rows):
+                db.execute(statement, values)
+            db.executemany("REPLACE INTO progress VALUES (?, ?, ?)", batch.progress)
+        except sqlite3.Error as error:
+            raise self._undone(error) from error
+        self._commit()
+        self._unsynced += sum(len(row[4]) for row in batch.rows) + 256 * len(batch.rows)
+
+    def _commit(self) -> None:
+        try:
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            # A full disk took no commit frame. After any other error the frame may be in the file, and be found there by
+            # whoever opens it next; a failed fsync must not be tried again, for the kernel forgets what it could not write.
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
+                raise self._undone(error) from error
+            raise InDoubtError(f"writing failed ({error.sqlite_errorname})", fatal=True) from error
+
+    def _undone(self, error: sqlite3.Error) -> StoreError:
+        code = error.sqlite_errorcode & 0xFF
+        fatal = code in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+        try:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        except sqlite3.Error:
+            fatal = True  # nothing was committed all the same: the file holds no commit frame
+        return StoreError(
+            "the disk is full" if code == sqlite3.SQLITE_FULL else f"writing failed ({error.sqlite_errorname})", fatal=fatal
+        )
+
+    @property
+    def checkpoint_due(self) -> bool:
+        """Whether the write-ahead log has become long."""
+        return self._unsynced >= CHECKPOINT_BYTES
+
+    def checkpoint(self) -> None:
+        """Fold the write-ahead log into the file. Between commits, so that nobody waits for it to be acknowledged."""
+        self._unsynced = 0
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
+                raise StoreError(f"writing failed ({error.sqlite_errorname})", fatal=True) from error
+
+    def read(self, partition: int, at: int, limit: int, max_bytes: int) -> list[Row]:
+        """Records of a partition from an offset on, at most `limit`; the one that reaches `max_bytes` is the last."""
+        try:
+            cursor = self._reading.execute(
+                "SELECT id, timestamp, upto, key, body, headers FROM record WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
+                (record_id(partition, at), record_id(partition + 1, 0), limit),
+            )
+            rows: list[Row] = []
+            for row in cursor:
+                rows.append(row)
+                max_bytes -= len(row[4])
+                if max_bytes <= 0:
+                    break
+            cursor.close()
+        except sqlite3.Error as error:
+            raise StoreError(f"reading failed ({error.sqlite_errorname})") from error
+        return rows
+
+    def overtaken(self, held: Held, oldest: int, max_bytes: int) -> int:
+        """The first offset whose record is younger than a timestamp and among the partition's last `max_bytes`."""
+
+        def kept(offset: int) -> bool:
+            row = self._db.execute("SELECT timestamp, upto FROM record WHERE id = ?", (record_id(held.id, offset),)).fetchone()
+            return bool(row is None or (row[0] >= oldest and row[1] > held.upto - max_bytes))
+
+        low, high = held.start, held.next
+        if low == high or kept(low):
+            return low
+        # Timestamps and sizes only grow, so a look at 20 records finds the place among a million.
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if kept(middle) else (middle, high)
+        return high
+
+    def trim(self, partition: int, start: int, to: int) -> None:
+        """Drop the records from `start` up to an offset, and say so, in one transaction. StoreError as for `commit`."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute(
+                "DELETE FROM record WHERE id >= ? AND id < ?", (record_id(partition, start), record_id(partition, to))
+            )
+            self._db.execute("UPDATE partition SET start = ? WHERE id = ?", (to, partition))
+        except sqlite3.Error as error:
+            raise self._undone(error) from error
+        self._commit()
+        self._unsynced += 256 * (to - start)
+
+
+def _connected(path: str) -> sqlite3.Connection:
+    # isolation_level None: transactions begin where we say so. The connection is handed to the thread that uses it.
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+
+
+def _prepared(db: sqlite3.Connection) -> None:
+    """Set the durability, and make or check the schema."""
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    # SQLite would checkpoint inside a commit, make its caller wait, and keep an error to itself.
+    db.execute("PRAGMA wal_autocheckpoint = 0")
+    db.execute(f"PRAGMA journal_size_limit = {4 * CHECKPOINT_BYTES}")
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version == 0 and db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
+        db.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+    elif version == 0:
+        raise StoreError("the file is a database of something else")
+    elif version != VERSION:
+        raise StoreError(f"the file has version {version}, and this gateway knows {VERSION}: it was written by a newer one")
+
+
+def _locked(path: str) -> IO[str]:
+    """The lock of a path, with its folder made. Held until closed, and let go by the kernel if we are killed."""
+    try:
+        _folder(Path(path).absolute().parent)
+        lock = Path(f"{path}.lock").open("a+", encoding="ascii")  # noqa: SIM115  open for as long as the store is
+    except OSError as error:
+        raise StoreError(f"{path} cannot be opened: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.seek(0)
+        holder = lock.read(20).strip()
+        lock.close()
+        raise StoreError(f"{path} is in use by process {holder}: a local log has one process") from error
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
+
+
+def _folder(folder: Path) -> None:
+    """Make a folder where it is not there, and its name durable."""
+    if folder.is_dir():
+        return
+    _folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    parent = os.open(folder.parent, os.O_RDONLY)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)
+
+
+def _chunks(rows: Sequence[Row]) -> Iterator[tuple[str, list[object]]]:
+    """Insert statements of a few fixed sizes: each releases the interpreter's lock once, not once a row."""
+    at = 0
+    for size in SIZES:
+        while len(rows) - at >= size:
+            yield _INSERT[size], [value for row in rows[at : at + size] for value in row]
+            at += size
+
+
+_INSERT = {
+    size: f"INSERT INTO record (id, timestamp, upto, key, body, headers) VALUES {', '.join(['(?, ?, ?, ?, ?, ?)'] * size)}"  # noqa: S608
+    for size in SIZES
+}
