@@ -98,9 +98,9 @@ class Framing(ServerProtocol):
         super().send_response(response)
 
     def send_eof(self) -> None:
-        """What the library takes for no HTTP at all it answers with nothing; we say 400, or 405 where it is the body of a POST."""
+        """What the library takes for no HTTP at all it answers with nothing; we say 400, or 405 to a POST with a body."""
         if self.state is CONNECTING and self._refuse is not _answered:
-            status = 400 if self.start.startswith((b"GET ", b"{")) or b" " not in self.start else 405
+            status = 400 if self.start.startswith(b"GET ") or b" " not in self.start else 405
             self.writes.append(self._refuse(status).serialize())
             self._refuse = _answered
         super().send_eof()
@@ -387,7 +387,7 @@ class Wire(ServerConnection):
         self._watch = self.loop.call_later(self._terms.ping_timeout, self._look)
 
     def _look(self) -> None:
-        """Whatever came, and whatever was taken, says that the peer is there; where it is we who do not read, nothing can come."""
+        """Whatever came, or was taken, says that the peer is there; where it is we who do not read, nothing can come."""
         if self._heard or (self.inbox.full and not self.paused):
             wait = max(0.0, self._terms.ping_interval - self._terms.ping_timeout)
             self._watch = self.loop.call_later(wait, self._ping)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, ClassVar, Literal, cast
 
-from pydantic import Field
+from pydantic import ByteSize, Field
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.extensions.permessage_deflate import enable_server_permessage_deflate
 from websockets.http11 import Request, Response
@@ -17,11 +17,12 @@ from websockets.http11 import Request, Response
 from adapters.ingress._websocket_exchange import RESTART, Conversation
 from adapters.ingress._websocket_handshake import add_headers, check, headers_of, refusal, refusal_of_status, split_target
 from adapters.ingress._websocket_wire import Refusal, Terms, Wire
-from gateway.errors import CallerError, GatewayError, Reason
+from gateway.errors import GatewayError, Reason
 from gateway.exchange import Call, new_id
 from gateway.message import BYTES, JSON, PROTOBUF, TEXT, Many
 from gateway.part import Part
 from gateway.port import Address, Bind, ListenerConfig, View, split_bind
+from gateway.route import Found
 from gateway.task import Tasks
 
 log = logging.getLogger("polygate")
@@ -77,14 +78,14 @@ class Config(ListenerConfig):
     """Whose pages may connect besides those of the same host; "*" for anybody's. A caller that is no browser names none."""
     compression: Literal["none", "deflate"] = "none"
     """Offer permessage-deflate: fewer bytes for much processor time and memory."""
-    connections: int = Field(default=10_000, ge=1, le=1_000_000)
+    max_connections: int = Field(default=10_000, ge=1, le=1_000_000)
     """How many may be open at once. One more is answered 503."""
-    max_size: int = Field(default=1 << 20, ge=1, le=1 << 30)
-    """The longest message, in bytes, after decompression. A longer one closes with 1009."""
+    max_message: ByteSize = Field(default=ByteSize(1 << 20), gt=0, le=1 << 30)
+    """The longest message, after decompression. A longer one closes with 1009."""
     max_queue: int = Field(default=16, ge=1, le=1024)
     """How many messages of one caller may wait before its socket is no longer read."""
-    write_limit: int = Field(default=16 << 10, ge=1, le=1 << 24)
-    """How many bytes may wait for a slow caller before sending waits for it."""
+    write_limit: ByteSize = Field(default=ByteSize(16 << 10), gt=0, le=1 << 24)
+    """How much may wait for a slow caller before sending waits for it."""
     open_timeout: float = Field(default=10, gt=0, le=600)
     """Seconds from the connection to the end of the handshake."""
     close_timeout: float = Field(default=10, gt=0, le=600)
@@ -94,15 +95,18 @@ class Config(ListenerConfig):
     ping_timeout: float = Field(default=20, gt=0, le=3600)
     """Seconds without a sign of life after a ping until the connection is closed."""
 
+    def limit(self) -> int:
+        return int(self.max_message)
+
     def build(self, name: str, view: View) -> WebSocket:
-        return WebSocket(name, self, view)
+        del name
+        return WebSocket(self, view)
 
 
 class WebSocket:
     """The listener. Each connection has the library's task, which keeps the handshake and the close, and the exchange's."""
 
-    def __init__(self, name: str, config: Config, view: View) -> None:
-        self._name = name
+    def __init__(self, config: Config, view: View) -> None:
         self._config = config
         self._view = view
         self._tasks: Tasks
@@ -118,9 +122,9 @@ class WebSocket:
         return Terms(
             text=self._types[config.text],
             binary=self._types[config.binary],
-            max_size=config.max_size,
+            max_size=int(config.max_message),
             max_queue=config.max_queue,
-            write_limit=config.write_limit,
+            write_limit=int(config.write_limit),
             open_timeout=config.open_timeout,
             close_timeout=config.close_timeout,
             ping_interval=config.ping_interval,
@@ -150,7 +154,7 @@ class WebSocket:
                 open_timeout=config.open_timeout + LINGER_S,
                 close_timeout=config.close_timeout,
                 ping_interval=None,
-                write_limit=config.write_limit,
+                write_limit=int(config.write_limit),
                 logger=wire_log,
                 create_connection=cast("Any", self._connection),
                 ssl=config.tls.context() if config.tls else None,
@@ -166,7 +170,7 @@ class WebSocket:
     # A connection
 
     def _connection(self, _protocol: object, server: Server, **settings: Any) -> asyncio.Protocol:
-        if len(self._wires) >= self._config.connections:
+        if len(self._wires) >= self._config.max_connections:
             return Refusal(refusal_of_status(503), LINGER_S)
         wire = Wire(server, self._terms, self._gone, **settings)
         self._wires.add(wire)
@@ -179,53 +183,53 @@ class WebSocket:
     async def _open(self, connection: ServerConnection, request: Request) -> Response | None:
         """Run the exchange until it accepts or ends: the 101, or the refusal."""
         wire = cast("Wire", connection)
-        exchange_id = new_id()
+        talk = self._start(wire, request)
+        error = await self._verdict(talk, wire)
+        if wire.protocol.eof_sent:
+            # The caller went wrong, or away, in the meantime; there is nothing left to answer.
+            await wire.wait_closed()
+        return None if error is None else refusal(error, talk.call.id)
+
+    def _start(self, wire: Wire, request: Request) -> Conversation:
+        found: Found | None = None
+        target = request.path.partition("?")[0]
+        query: tuple[tuple[str, str], ...] = ()
         try:
             check(request, self._config.origins)
-            if not self._view.ready:
-                raise GatewayError(Reason.OVERLOADED, "draining; try again later")
-            talk = self._start(wire, request, exchange_id)
-            await self._decided(talk, wire)
+            target, query = split_target(request.path)
+            found = self._view.find("websocket", target)
+            endpoint = found.endpoint
         except GatewayError as error:
-            if wire.protocol.eof_sent:
-                await wire.wait_closed()
-            return refusal(error, exchange_id)
-        if wire.protocol.eof_sent:
-            await wire.wait_closed()
-        return None
-
-    def _start(self, wire: Wire, request: Request, exchange_id: str) -> Conversation:
-        target, query = split_target(request.path)
-        found = self._view.find("websocket", target)
+            endpoint = self._view.refuse("websocket", error)
         offered = [name.strip() for value in request.headers.get_all("Sec-WebSocket-Protocol") for name in value.split(",")]
         agreed = next((name for name in self._config.subprotocols if name in offered), "")
         call = Call(
-            id=exchange_id,
+            id=new_id(),
             protocol="websocket",
             target=target,
             headers=headers_of(request),
-            params=found.params,
+            params=found.params if found else {},
             query=query,
             many=Many.BOTH,
             peer=str(wire.remote_address[0]) if wire.remote_address else "",
             accepts=_ACCEPTS.get(agreed, ""),
         )
         talk = self._talks[wire] = Conversation(wire, call, self._config.close_timeout)
-        talk.start(found.endpoint.handler, self._tasks)
+        talk.start(endpoint.handler, self._tasks)
         return talk
 
-    async def _decided(self, talk: Conversation, wire: Wire) -> None:
+    async def _verdict(self, talk: Conversation, wire: Wire) -> GatewayError | None:
+        """Why the handler refuses; None where it accepts."""
         try:
             async with asyncio.timeout_at(wire.open_until):
                 await talk.decided.wait()
-        except TimeoutError as error:
+        except TimeoutError:
             talk.task.cancel()
-            raise CallerError(Reason.TIMED_OUT, "the call was not accepted in time") from error
+            return GatewayError(Reason.TIMED_OUT, "the call was not accepted in time")
         except asyncio.CancelledError:
             talk.task.cancel()
             raise
-        if talk.error is not None:
-            raise talk.error
+        return talk.error
 
     def _head(self, connection: ServerConnection, _request: Request, response: Response) -> None:
         talk = self._talks.get(connection)

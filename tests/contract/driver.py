@@ -75,6 +75,8 @@ class Driver(ABC):
     """`Call.target` of what `conversing` opens."""
     wire: ClassVar[Many]
     """Which sides of the wire may carry more than one message."""
+    least: ClassVar[Many] = Many.NEITHER
+    """Which sides a call says may carry many where the route has one in and one out."""
     half_close: ClassVar[bool] = True
     """The caller can say that it has finished and go on listening."""
     content_type: ClassVar[str] = BYTES
