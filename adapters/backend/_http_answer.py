@@ -18,6 +18,8 @@ _SUCCESS = range(200, 300)
 _STATUSES = range(200, 600)
 OK = 200
 _CHARSETS = frozenset({"", "utf-8", "us-ascii"})
+_ENCODINGS = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
+_CODINGS = frozenset({"", "chunked"})
 _ALIASES = {PROTOBUF: frozenset({PROTOBUF, "application/protobuf", "application/vnd.google.protobuf"})}
 _MAX_RETRY_AFTER = 6
 
@@ -83,9 +85,16 @@ class Reading:
         return chunk
 
     def succeeded(self, response: ClientResponse) -> bool:
-        """Whether the status is a 2xx. Raises BAD_ANSWER where it is none of HTTP's."""
+        """Whether the status is a 2xx. Raises BAD_ANSWER where the head makes no sense."""
+        headers = response.headers
         if response.status not in _STATUSES:
             raise self.bad("the backend answered with a status that is none")
+        # The client library leaves what it does not know in the body as it is.
+        if (
+            headers.get("content-encoding", "").lower() not in _ENCODINGS
+            or headers.get("transfer-encoding", "").lower() not in _CODINGS
+        ):
+            raise self.bad("the backend's answer is packed in a way that nobody asked for")
         return response.status in _SUCCESS
 
     def refusal(self, response: ClientResponse, body: bytes) -> BackendError:

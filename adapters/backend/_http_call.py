@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from aiohttp import ClientError, ClientHandlerType, ClientRequest, ClientResponse
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.connector import Connection
 
 from adapters.backend._http_answer import Ndjson, Reading, Sse, media_type
@@ -21,6 +22,9 @@ from gateway.port import Target
 # The caller must still hear of it when the deadline passes.
 MARGIN_S = 0.05
 
+# How many connections are tried while nothing has left: pooled ones may all have been closed by a peer that restarted.
+TRIES = 5
+
 NOTHING = Message(b"")
 
 STREAMS = {"sse": SSE, "ndjson": NDJSON}
@@ -32,15 +36,29 @@ class _StaleError(Exception):
 
 
 class Request(ClientRequest):
-    """A request that knows whether any of it may have left. The client library checks a pooled connection for life alone."""
+    """A request that knows whether any of it may have left.
 
+    The client library checks a pooled connection for life when it takes it; the peer's closing may show itself between that
+    and the first write, and what is left of an earlier answer never does.
+    """
+
+    taken = False
+    """It has a connection."""
     left = False
+    """The peer may have seen some of it."""
 
     async def send(self, conn: Connection) -> ClientResponse:
+        self.taken = True
         if conn.protocol is None or conn.protocol.should_close:
             raise _StaleError
-        self.left = True
+        # With a body, head and body are written together, by `write_bytes`.
+        self.left = self.body is None
         return await super().send(conn)
+
+    async def write_bytes(self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None) -> None:
+        protocol = conn.protocol
+        self.left = protocol is not None and protocol.transport is not None and not protocol.transport.is_closing()
+        await super().write_bytes(writer, conn, content_length)
 
 
 class Pool:
@@ -69,35 +87,43 @@ class _Attempt:
     """One request on its way, as the client's middleware: where its errors become reasons.
 
     Left alone, the client repeats an idempotent request whose connection broke: PUT and DELETE, and what a route's author knows
-    to be unsafe. Whether a repeat is legal is not for a backend to say, so what leaves here is our error, which is not repeated.
+    to be unsafe. Whether a repeat is legal is not for a backend to say, so what leaves here is our error, which it does not
+    repeat. As long as nothing has left, another connection is no repeat.
     """
 
-    __slots__ = ("_pool", "_reading", "_request")
+    __slots__ = ("_pool", "_reading", "_repeatable", "_request")
 
-    def __init__(self, pool: Pool, reading: Reading) -> None:
+    def __init__(self, pool: Pool, reading: Reading, *, repeatable: bool) -> None:
+        """`repeatable`: another connection may be tried where this one was closed before anything left."""
         self._pool = pool
         self._reading = reading
-        self._request: ClientRequest | None = None
+        self._repeatable = repeatable
+        self._request: Request | None = None
 
     async def __call__(self, request: ClientRequest, send: ClientHandlerType) -> ClientResponse:
+        if not isinstance(request, Request):
+            raise AssertionError("the session makes requests of this class alone")  # noqa: TRY004  a defect of ours
         self._request = request
-        while True:
+        for _ in range(TRIES):
+            request.taken = False
             try:
                 return await send(request)
             except _StaleError:
-                # It is closed now, and nothing had left: each round has one pooled connection less.
                 continue
             except (ClientError, OSError) as error:
-                if self.left:
+                if request.left:
                     raise self._reading.bad("the backend broke off before its answer, or its answer cannot be read") from error
+                if request.taken and self._repeatable:
+                    continue
                 if isinstance(error, TimeoutError) and self._pool.full:
                     raise BackendError(Reason.OVERLOADED, "every connection to the backend is taken") from error
                 raise BackendError(Reason.UNREACHABLE, "the backend cannot be reached") from error
+        raise BackendError(Reason.UNREACHABLE, "the backend closes its connections")
 
     @property
     def left(self) -> bool:
         """Whether the server may have seen any of the request."""
-        return isinstance(self._request, Request) and self._request.left
+        return self._request is not None and self._request.left
 
     def overdue(self) -> BackendError:
         """The deadline passed."""
@@ -194,7 +220,7 @@ class Calling:
         call = exchange.call
         now = asyncio.get_running_loop().time()
         due = now + self._manner.seconds if call.deadline is None else call.deadline - MARGIN_S
-        attempt = _Attempt(self._pool, self._reading)
+        attempt = _Attempt(self._pool, self._reading, repeatable=upload is None)
         if due <= now:
             raise attempt.overdue()
         fields = opener(self._target.fields, message)
