@@ -40,6 +40,8 @@ class RouteConfig(Part):
     """The calls that it takes, by protocol; a list where one protocol has several."""
     contract: str | None = Field(default=None, examples=["shop.v1.Orders/Place"])
     """The method that says what its messages mean; that of `when.grpc` unless told."""
+    example: Mapping[str, Any] = Field(default_factory=dict, examples=[{"customer": "ada", "sku": "tea", "quantity": 2}])
+    """A message that it takes, path variables included: for the line to try it with."""
     policies: tuple[Mapping[str, Any], ...] = ()
     """What runs around its handler, in this order, inside the policies that always do."""
     to: Mapping[str, Any] = Field(examples=[{"backend": "events", "publish": "orders.placed", "key": "{customer}"}])

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from gateway import registry
 from gateway.codec import Contract
@@ -56,6 +57,7 @@ class PlannedRoute:
     contract: Contract | None
     bindings: tuple[Binding, ...]
     line: int
+    example: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Plan:
         """The router over every route, with its handlers compiled."""
         table = Table(self._refusing)
         for route in self.routes:
-            handler = backends[route.to.backend].handler(_target(self.config, route))
+            handler = backends[route.to.backend].handler(bound(self.config, route))
             for binding in route.bindings:
                 table.add(binding.protocol, binding.method, binding.pattern, self._endpoint(route, binding, handler))
         return table
@@ -109,7 +111,8 @@ def plan(path: Path, environment: Mapping[str, str] | None = None) -> Plan:
     return Plan(config, tuple(routes))
 
 
-def _target(config: Config, route: PlannedRoute) -> Target:
+def bound(config: Config, route: PlannedRoute) -> Target:
+    """A route's target as its backend is given it."""
     form = config.formats[route.to.format]
     kind = route.contract.request if route.contract and (form.typed or route.to.verb == "call") else None
     codec = form.codec(kind if form.typed else None)
@@ -147,7 +150,7 @@ def _fit(config: Config, protocols: Mapping[str, type[ListenerConfig]], route: R
                 bindings.append(binding)
     if len(source.problems) > before:
         return None
-    return PlannedRoute(route.config.name, route.to, contract, tuple(bindings), source.line(route.where))
+    return PlannedRoute(route.config.name, route.to, contract, tuple(bindings), source.line(route.where), route.config.example)
 
 
 def _contract(config: Config, route: Route) -> Contract | None:

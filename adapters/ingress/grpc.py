@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 from urllib.parse import unquote
 
 import grpc
 import grpc.aio
-from pydantic import Field
+from pydantic import Field, FilePath
 
 from adapters.grpc.conversation import Conversation
 from adapters.grpc.metadata import REQUEST_ID, headers_of
 from adapters.grpc.service import services
 from adapters.grpc.status import status_of
+from gateway.codec import Contract
 from gateway.errors import GatewayError, Outcome, Reason
 from gateway.exchange import Call, new_id
 from gateway.message import PROTOBUF, Many
@@ -32,6 +33,8 @@ from gateway.route import Endpoint, Found
 
 log = logging.getLogger("polygate")
 
+_METHOD = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*/[A-Za-z_]\w*\Z", re.ASCII)
+
 # How long grpcio may take to close what is cut, once the drain is over.
 CLOSE_S = 2.0
 
@@ -39,11 +42,11 @@ CLOSE_S = 2.0
 class Tls(Part):
     """What a listener shows its callers, and asks of them. Files are PEM, read when it starts to listen."""
 
-    certificate: Path
+    certificate: FilePath
     """The certificate chain."""
-    key: Path
+    key: FilePath
     """Its private key."""
-    client_ca: Path | None = None
+    client_ca: FilePath | None = None
     """Callers must then show a certificate that one of these authorities signed."""
 
 
@@ -87,9 +90,37 @@ class Config(ListenerConfig):
     reuse_port: bool = False
     """SO_REUSEPORT: several processes on one port."""
 
+    def limit(self) -> int:
+        return self.max_message
+
+    @classmethod
+    def pattern(cls, when: str) -> tuple[str, str]:
+        service, _, method = when.partition("/")
+        if not service or not method or "/" in method:
+            raise ValueError(f"{when!r}: a gRPC method is written package.Service/Method")
+        return "", f"/{when}"
+
+    @classmethod
+    def shape(cls, contract: Contract | None) -> Many:
+        return contract.many if contract is not None else cls.wire
+
     def build(self, name: str, view: View) -> Grpc:
         del name
         return Grpc(self, view)
+
+    def limit(self) -> int:
+        return self.max_message
+
+    @classmethod
+    def pattern(cls, when: str) -> tuple[str, str]:
+        """`shop.v1.Orders/Place`: the method's full name."""
+        if not _METHOD.match(when):
+            raise ValueError("a gRPC method is written package.Service/Method")
+        return "", f"/{when}"
+
+    @classmethod
+    def shape(cls, contract: Contract | None) -> Many:
+        return cls.wire if contract is None else contract.many
 
     def options(self) -> list[tuple[str, int]]:
         """The settings as grpcio's channel arguments."""
@@ -188,12 +219,13 @@ class Grpc:
         task = asyncio.current_task()
         if task is None:
             raise AssertionError("grpcio runs every call in a task of its own")
-        if len(self._running) >= self._config.max_exchanges:
-            return await _refuse(context, GatewayError(Reason.OVERLOADED, "too many calls at once"), call.id)
         conversation = Conversation(call, context, self._config.first_message_s)
+        handler = found.endpoint.handler
+        if len(self._running) >= self._config.max_exchanges:
+            handler = self._view.refuse("grpc", GatewayError(Reason.OVERLOADED, "too many calls at once")).handler
         self._running[task] = conversation
         try:
-            await found.endpoint.handler(conversation)
+            await handler(conversation)
         except GatewayError as error:
             return await _refuse(context, error, call.id)
         except asyncio.CancelledError:
@@ -268,6 +300,7 @@ class _Paths(grpc.GenericRpcHandler):
         async def run(_requests: object, context: Any) -> bytes:
             return await ingress.run(found, ingress.call(found, target, details.invocation_metadata, context), context)
 
-        if found.endpoint.many & Many.REPLIES:
+        many = found.endpoint.many
+        if many is Many.REPLIES or many is Many.BOTH:
             return grpc.stream_stream_rpc_method_handler(run)
         return grpc.stream_unary_rpc_method_handler(run)

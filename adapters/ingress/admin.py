@@ -1,0 +1,104 @@
+"""The listener `admin`: is it alive, is it ready, what does it count, which routes has it. For operators, never for callers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Literal
+
+from aiohttp import web
+from pydantic import Field
+
+from gateway.errors import GatewayError
+from gateway.policy.observe import METRICS_TYPE, metrics
+from gateway.port import Address, Backend, Bind, ListenerConfig, View, split_bind
+
+_HEADERS = {"Server": "polygate", "Cache-Control": "no-store"}
+
+
+class Config(ListenerConfig):
+    """Liveness, readiness, metrics and routes over HTTP."""
+
+    kind: Literal["admin"]
+    bind: Bind
+    """host:port to listen on; not an address that callers reach."""
+    check_seconds: float = Field(default=2.0, gt=0)
+    """How long a backend has to say that it is ready."""
+
+    def build(self, name: str, view: View) -> Admin:
+        del name
+        return Admin(self, view)
+
+
+class Admin:
+    """See `Ingress`."""
+
+    def __init__(self, config: Config, view: View) -> None:
+        self._config = config
+        self._view = view
+        self._pages = {
+            "/livez": self._livez,
+            "/readyz": self._readyz,
+            "/metrics": self._metrics,
+            "/routes": self._routes,
+        }
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Address]:
+        host, port = split_bind(self._config.bind)
+        server = web.Server(self._handle, access_log=None, keepalive_timeout=75.0)
+        runner = web.ServerRunner(server)
+        await runner.setup()
+        site = web.TCPSite(runner, host or None, port, shutdown_timeout=0.5)
+        try:
+            await site.start()
+            bound = runner.addresses[0]
+            yield Address(bound[0], bound[1])
+        finally:
+            await runner.cleanup()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        page = self._pages.get(request.path)
+        if page is None:
+            return _json({"pages": sorted(self._pages)}, status=404)
+        if request.method not in {"GET", "HEAD"}:
+            return web.Response(status=405, headers={**_HEADERS, "Allow": "GET, HEAD"})
+        return await page()
+
+    async def _livez(self) -> web.Response:
+        """The process answers: nothing else is asked, so that a broker's outage restarts nobody."""
+        return _json({"status": "alive"})
+
+    async def _readyz(self) -> web.Response:
+        names = list(self._view.backends)
+        reasons = await asyncio.gather(*(self._reason(self._view.backends[name]) for name in names))
+        backends = {
+            name: {"ready": reason is None, **({"reason": reason} if reason else {})}
+            for name, reason in zip(names, reasons, strict=True)
+        }
+        ready = self._view.ready and all(reason is None for reason in reasons)
+        body: dict[str, object] = {"ready": ready, "backends": backends}
+        if not self._view.ready:
+            body["reason"] = "the gateway is stopping"
+        return _json(body, status=200 if ready else 503)
+
+    async def _reason(self, backend: Backend) -> str | None:
+        try:
+            async with asyncio.timeout(self._config.check_seconds):
+                await backend.check()
+        except GatewayError as error:
+            return error.message
+        except TimeoutError:
+            return f"no answer within {self._config.check_seconds:g} s"
+        return None
+
+    async def _metrics(self) -> web.Response:
+        return web.Response(body=metrics(), headers={**_HEADERS, "Content-Type": METRICS_TYPE})
+
+    async def _routes(self) -> web.Response:
+        return _json({"routes": list(self._view.routes)})
+
+
+def _json(body: dict[str, object], *, status: int = 200) -> web.Response:
+    return web.json_response(body, status=status, headers=_HEADERS)
