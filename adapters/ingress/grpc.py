@@ -90,20 +90,6 @@ class Config(ListenerConfig):
     reuse_port: bool = False
     """SO_REUSEPORT: several processes on one port."""
 
-    def limit(self) -> int:
-        return self.max_message
-
-    @classmethod
-    def pattern(cls, when: str) -> tuple[str, str]:
-        service, _, method = when.partition("/")
-        if not service or not method or "/" in method:
-            raise ValueError(f"{when!r}: a gRPC method is written package.Service/Method")
-        return "", f"/{when}"
-
-    @classmethod
-    def shape(cls, contract: Contract | None) -> Many:
-        return contract.many if contract is not None else cls.wire
-
     def build(self, name: str, view: View) -> Grpc:
         del name
         return Grpc(self, view)
