@@ -20,7 +20,12 @@ class Conversation(Exchange):
     def __init__(self, call: Call, context: Any, first_message_s: float) -> None:
         self.call = call
         self._context = context
-        self._patience: float | None = None if call.many == Many.BOTH else first_message_s
+        many = call.many
+        # `&` of flags costs a microsecond; their members are single objects.
+        self._many_requests = many is Many.REQUESTS or many is Many.BOTH
+        self._many_replies = many is Many.REPLIES or many is Many.BOTH
+        # A bidirectional method may well listen first.
+        self._patience: float | None = None if many is Many.BOTH else first_message_s
         self._opened = False
         self._ended = False
         self.reply: bytes | None = None
@@ -30,10 +35,9 @@ class Conversation(Exchange):
     async def accept(self, headers: Headers = NO_HEADERS) -> None:
         if self._opened:
             return
-        many = self.call.many & Many.REPLIES
         metadata = metadata_of(headers) if headers else ()
         # One reply needs no metadata of its own before it: its id is in the trailers, and a batch costs a tenth of a call.
-        if many or metadata:
+        if self._many_replies or metadata:
             self._opened = True
             with gone():
                 await self._context.send_initial_metadata(((REQUEST_ID, self.call.id), *metadata))
@@ -42,7 +46,7 @@ class Conversation(Exchange):
         if self._ended:
             raise EndOfMessages
         body = await self._first() if self._patience is not None else await self._read()
-        if self.call.many & Many.REQUESTS:
+        if self._many_requests:
             if body is grpc.aio.EOF:
                 self._ended = True
                 raise EndOfMessages
@@ -69,7 +73,7 @@ class Conversation(Exchange):
         if isinstance(message, Failure) and message.error is not None:
             # A stream of gRPC has no place for an error beside its messages.
             raise message.error
-        if not self.call.many & Many.REPLIES:
+        if not self._many_replies:
             self.reply = message.body
             return
         if not self._opened:

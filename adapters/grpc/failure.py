@@ -1,0 +1,75 @@
+"""Why a call to a gRPC server failed, as a reason: what the peer said, told apart from what grpcio says of itself."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from adapters.grpc.metadata import REQUEST_ID, headers_of
+from adapters.grpc.status import DETAILS
+from gateway.errors import BackendError, Outcome, Reason, RpcStatus
+from gateway.message import NO_HEADERS, Headers
+from gateway.status import reason_of_code
+
+# What grpcio 1.85 writes where the status is its own, not the peer's. It has no field for that: only the words tell.
+_MADE_HERE = re.compile(
+    r"(?P<away>failed to connect to all addresses|DNS resolution failed|empty address list)"
+    r"|Received http2 header with status: (?P<http>\d+)"
+    r"|Stream removed \(|Deadline Exceeded\Z|Internal error from Core"
+)
+# RFC 9113 8.7: REFUSED_STREAM is a promise that nothing was done.
+_REFUSED_STREAM = "with error code 7)"
+
+
+def failure_of(error: grpc.aio.AioRpcError, *, safe: bool) -> BackendError:
+    """The error of a call that was made on a connected channel. `safe`: it would have changed nothing."""
+    text = error.details() or ""
+    trailers = error.trailing_metadata()
+    # grpcio gives its own status no trailers.
+    if not trailers and (made := _MADE_HERE.match(text)):
+        return _own(error.code(), text, made, safe=safe)
+    return _said(error.code(), text, trailers)
+
+
+def late(*, safe: bool) -> BackendError:
+    """The deadline passed after the call was sent."""
+    if safe:
+        return BackendError(Reason.TIMED_OUT, "the backend did not answer in time")
+    return BackendError(Reason.UNKNOWN_OUTCOME, "the call was sent, and the backend did not answer in time")
+
+
+def bad_answer(message: str, *, safe: bool) -> BackendError:
+    """The backend answered nonsense, or broke off."""
+    return BackendError(Reason.BAD_ANSWER, message, outcome=Outcome.FAILED if safe else None)
+
+
+def answered(metadata: Any) -> Headers:
+    """The peer's metadata for the caller. The exchange's id is ours to say."""
+    return headers_of(metadata).without(REQUEST_ID) if metadata else NO_HEADERS
+
+
+def _own(code: grpc.StatusCode, text: str, made: re.Match[str], *, safe: bool) -> BackendError:
+    """What grpcio says of itself: its words stay here."""
+    if made["away"] or _REFUSED_STREAM in text:
+        return BackendError(Reason.UNREACHABLE, "the backend cannot be reached")
+    if made["http"]:
+        # Not a gRPC server, or a proxy before it: grpcio has read the status by http-grpc-status-mapping.md.
+        return BackendError(reason_of_code(code.value[0]), f"the backend answered HTTP {made['http']} in place of gRPC")
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return late(safe=safe)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return bad_answer("the backend's answer is too large", safe=safe)
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return bad_answer("the connection to the backend broke off", safe=safe)
+    return bad_answer("the backend's answer cannot be read", safe=safe)
+
+
+def _said(code: grpc.StatusCode, text: str, trailers: Any) -> BackendError:
+    """What the peer said, in its own words."""
+    pairs = tuple(trailers or ())
+    details = next((value for key, value in pairs if key == DETAILS), b"")
+    status = RpcStatus(text, details if isinstance(details, bytes) else details.encode(), answered(pairs))
+    return BackendError(reason_of_code(code.value[0]), text or code.name.replace("_", " ").lower(), details=(status,))
