@@ -1,0 +1,398 @@
+"""Kafka's control side: which brokers answer, which topics there are, where each partition starts and ends.
+
+It has connections of its own. The client library's wait out long time-outs one after the other, and a request of theirs stands
+in a queue behind produce and fetch requests; so neither can say within a second whether a broker is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import ssl
+import struct
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from typing import Any, Self
+from weakref import WeakValueDictionary
+
+from aiokafka import errors
+from aiokafka.conn import AIOKafkaConnection, create_conn
+from aiokafka.protocol.admin import CreateTopicsRequest
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.offset import OffsetRequest
+
+from gateway.errors import BackendError, Reason
+from gateway.task import Tasks
+
+log = logging.getLogger("polygate")
+
+PULSE_S = 0.5
+BACKOFF_S = (0.1, 2.0)
+KNOWN_S = 30.0
+ABSENT_S = 2.0
+ABSENT_TOPICS = 1000
+EARLIEST, LATEST = -2, -1
+READ_COMMITTED = 1
+NO_LEADER = -1
+
+_TOPIC = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9._-]{1,249}\Z")
+
+Leaders = Mapping[int, int]
+"""The broker that leads each partition; NO_LEADER where none does now."""
+
+# What a broker says that no further try will change. A certificate that does not verify is found before it can speak.
+REFUSALS = (
+    errors.AuthenticationFailedError,
+    errors.AuthenticationMethodNotSupported,
+    errors.SaslAuthenticationFailed,
+    errors.UnsupportedSaslMechanismError,
+    errors.IllegalSaslStateError,
+    errors.TopicAuthorizationFailedError,
+    errors.GroupAuthorizationFailedError,
+    errors.ClusterAuthorizationFailedError,
+    errors.TransactionalIdAuthorizationFailed,
+    errors.InvalidTopicError,
+    errors.InvalidGroupIdError,
+    errors.UnknownTopicOrPartitionError,
+    errors.PolicyViolationError,
+    errors.InvalidTimestampError,
+    errors.InvalidRequiredAcksError,
+    errors.UnsupportedForMessageFormatError,
+    errors.UnsupportedVersionError,
+    errors.IncompatibleBrokerVersion,
+    ssl.SSLCertVerificationError,
+)
+# How a broker is away: TimeoutError, refused and reset connections are OSError.
+# By the last three, what answers there is no Kafka that we know.
+AWAY = (OSError, EOFError, errors.KafkaError, ValueError, struct.error, NotImplementedError)
+TROUBLES = (
+    (REFUSALS, Reason.REFUSED, "the broker refuses this"),
+    (AWAY, Reason.UNREACHABLE, "the broker cannot be reached"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the config says, as the parts of the adapter read it. Times are in seconds, sizes in bytes."""
+
+    seeds: tuple[tuple[str, int], ...]
+    wire: Mapping[str, Any]
+    """Keywords of a single connection."""
+    client: Mapping[str, Any]
+    """Keywords of a producer and of a consumer."""
+    request_s: float = 5.0
+    away_s: float = 1.5
+    start_s: float = 10.0
+    stop_s: float = 5.0
+    buffer: int = 32 << 20
+    record: int = 1_048_000
+    batch: int = 64 << 10
+    compression: str | None = None
+    create: tuple[int, int] | None = None
+    """Partitions and replicas of a topic that is made where it is missing."""
+
+
+class Wire:
+    """One connection to one broker, opened when it is needed."""
+
+    def __init__(self, host: str, port: int, options: Mapping[str, Any]) -> None:
+        self._where = (host, port)
+        self._options = options
+        self._opening = asyncio.Lock()
+        self._conn: AIOKafkaConnection | None = None
+        self.lost = asyncio.Event()
+
+    async def ask(self, request: object) -> Any:
+        """The broker's response. Raises what AWAY and REFUSALS list."""
+        async with self._opening:
+            if self._conn is None or not self._conn.connected():
+                self.lost.clear()
+                self._conn = await create_conn(*self._where, on_close=self._closed, **self._options)
+        return await self._conn.send(request)
+
+    def _closed(self, _conn: object, _reason: object) -> None:
+        self.lost.set()
+
+    async def close(self) -> None:
+        conn, self._conn = self._conn, None
+        if conn is not None and conn.connected():
+            await asyncio.wait([conn.close()], timeout=1)
+
+
+class Broker:
+    """One broker as it is known now."""
+
+    def __init__(self, host: str, port: int, options: Mapping[str, Any]) -> None:
+        self.where = (host, port)
+        self._pulse = Wire(host, port, options)
+        self._work = Wire(host, port, options)
+
+    async def ask(self, request: object) -> Any:
+        """A response, for work that may take its time."""
+        return await self._work.ask(request)
+
+    async def pulse(self, within: float) -> Any:
+        """The broker's view of the cluster; raises the reason why it is away. A connection that failed is not used again."""
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(self._answer())
+            # Twice the half: when this very process stood still, the answer is there by the second wait.
+            for _ in range(2):
+                await asyncio.wait([asking], timeout=within / 2)
+            asking.cancel()
+        answer = TimeoutError("no answer in time") if asking.cancelled() else asking.result()
+        if isinstance(answer, BaseException):
+            await self._pulse.close()
+            raise answer
+        return answer
+
+    async def _answer(self) -> Any:
+        try:
+            return await self._pulse.ask(MetadataRequest([]))
+        except AWAY as error:
+            return error
+
+    async def quiet(self, seconds: float) -> None:
+        """Wait, but no longer than the connection stands."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._pulse.lost.wait()
+        except TimeoutError:
+            return
+
+    async def close(self) -> None:
+        await self._pulse.close()
+        await self._work.close()
+
+
+class Cluster:
+    """The brokers of one cluster. `away` holds the ids of those that do not answer now; `up` is set while one does."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._seeds = [Broker(host, port, settings.wire) for host, port in settings.seeds]
+        self._tasks = Tasks()
+        self._stack = AsyncExitStack()
+        self._nodes: dict[int, Broker] = {}
+        self._watching: dict[int, asyncio.Task[None]] = {}
+        self._controller = -1
+        self._known: dict[str, tuple[float, Leaders]] = {}
+        self._absent: dict[str, float] = {}
+        self._looking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self.away: set[int] = set()
+        self.up = asyncio.Event()
+        self.tried = asyncio.Event()
+        self.trouble = BackendError(Reason.UNREACHABLE, "the broker has not answered yet")
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self._tasks)
+        self._tasks.spawn(self._find(), "looking for a Kafka broker")
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._stack.aclose()
+        for broker in (*self._seeds, *self._nodes.values()):
+            await broker.close()
+
+    async def _find(self) -> None:
+        """Ask the brokers of the config whenever none of the cluster's is up: they may all have moved."""
+        pause = BACKOFF_S[0]
+        while True:
+            for seed in self._seeds:
+                try:
+                    self._learn(await seed.pulse(self._settings.away_s))
+                    pause = BACKOFF_S[0]
+                    break
+                except AWAY as error:
+                    self._note(error)
+                finally:
+                    await seed.close()
+            self.tried.set()
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, BACKOFF_S[1])
+            while self.up.is_set():
+                await asyncio.sleep(PULSE_S)
+                pause = BACKOFF_S[0]
+
+    def _note(self, error: BaseException) -> None:
+        """Keep why the brokers are away; tell when it changes."""
+        for kinds, reason, message in TROUBLES:
+            if isinstance(error, kinds):
+                if self.up.is_set() or self.trouble.reason != reason or self.trouble.__cause__ is None:
+                    log.warning("kafka %s: %s (%r)", self._settings.seeds, message, error)
+                self.trouble = BackendError(reason, message)
+                self.trouble.__cause__ = error
+                return
+
+    def _learn(self, metadata: Any) -> None:
+        """Watch the brokers that the cluster says it has, and no others."""
+        found = {node: (host, port) for node, host, port, *_ in metadata.brokers}
+        self._controller = getattr(metadata, "controller_id", -1)
+        if not found:
+            return
+        for node in [node for node, broker in self._nodes.items() if found.get(node) != broker.where]:
+            self._watching.pop(node).cancel()
+            self._tasks.spawn(self._nodes.pop(node).close(), f"leaving broker {node}")
+            self.away.discard(node)
+        for node, (host, port) in found.items():
+            if node not in self._nodes:
+                self._nodes[node] = Broker(host, port, self._settings.wire)
+                self._watching[node] = self._tasks.spawn(self._watch(node, self._nodes[node]), f"pulse of broker {node}")
+        self._judge()
+
+    def _judge(self) -> None:
+        if any(node not in self.away for node in self._nodes):
+            if not self.up.is_set():
+                log.info("kafka %s answers", self._settings.seeds)
+            self.up.set()
+        else:
+            self.up.clear()
+
+    async def _watch(self, node: int, broker: Broker) -> None:
+        pause = BACKOFF_S[0]
+        while True:
+            try:
+                metadata = await broker.pulse(self._settings.away_s)
+            except AWAY as error:
+                self.away.add(node)
+                self._note(error)
+                self._judge()
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, BACKOFF_S[1])
+            else:
+                pause = BACKOFF_S[0]
+                self.away.discard(node)
+                self._learn(metadata)
+                await broker.quiet(PULSE_S)
+
+    def refuse(self) -> None:
+        """Raise the BackendError of a cluster of which no broker answers."""
+        if not self.up.is_set():
+            raise BackendError(self.trouble.reason, self.trouble.message) from self.trouble.__cause__
+
+    async def _ask(self, request: object, node: int | None = None) -> Any:
+        """One broker's response; any that is up, unless told which."""
+        self.refuse()
+        if node is None or node not in self._nodes:
+            node = next(one for one in self._nodes if one not in self.away)
+        if node in self.away:
+            raise BackendError(Reason.UNREACHABLE, "the broker of this partition cannot be reached")
+        return await self._nodes[node].ask(request)
+
+    async def leaders(self, topic: str) -> Leaders:
+        """The partitions of a topic. BackendError(REFUSED) for one that is not there and is not to be made."""
+        loop = asyncio.get_running_loop()
+        known = self._known.get(topic)
+        if known is not None and known[0] > loop.time():
+            return known[1]
+        if self._absent.get(topic, 0) > loop.time() or not _TOPIC.match(topic):
+            raise BackendError(Reason.REFUSED, "there is no such topic")
+        lock = self._looking.setdefault(topic, asyncio.Lock())
+        async with lock:
+            known = self._known.get(topic)
+            if known is not None and known[0] > loop.time():
+                return known[1]
+            if self._absent.get(topic, 0) > loop.time():
+                raise BackendError(Reason.REFUSED, "there is no such topic")
+            return await self._look(topic)
+
+    async def _look(self, topic: str) -> Leaders:
+        loop = asyncio.get_running_loop()
+        found = await self._topic(topic)
+        if found is None and self._settings.create is not None:
+            await self._make(topic, *self._settings.create)
+            # Made on one broker, it is known to the others a little later.
+            while (found := await self._topic(topic)) is None or NO_LEADER in found.values():  # noqa: ASYNC110  a broker sends no event
+                await asyncio.sleep(BACKOFF_S[0] / 2)
+        if found is None:
+            while len(self._absent) >= ABSENT_TOPICS:
+                del self._absent[next(iter(self._absent))]
+            self._absent[topic] = loop.time() + ABSENT_S
+            self._known.pop(topic, None)
+            raise BackendError(Reason.REFUSED, "there is no such topic")
+        self._absent.pop(topic, None)
+        self._known[topic] = (loop.time() + KNOWN_S, found)
+        return found
+
+    async def _topic(self, topic: str) -> Leaders | None:
+        """Ask for one topic; None where there is none. Never lets the broker make it: that is `create`'s business."""
+        metadata = await self._ask(MetadataRequest([topic], allow_auto_topic_creation=False))
+        ((code, _, *_, partitions),) = metadata.topics
+        error = errors.for_code(code)
+        if error is errors.UnknownTopicOrPartitionError:
+            return None
+        if error is not errors.NoError and error is not errors.LeaderNotAvailableError:
+            raise error(topic)
+        return {partition: leader for _, partition, leader, *_ in sorted(partitions, key=lambda one: one[1])}
+
+    async def _make(self, topic: str, partitions: int, replication: int) -> None:
+        request = CreateTopicsRequest(
+            [(topic, partitions, replication, [], [])], int(self._settings.request_s * 1000), validate_only=False
+        )
+        for _ in range(2):
+            ((_, code, *_),) = (await self._ask(request, self._controller)).topic_errors
+            error = errors.for_code(code)
+            if error in (errors.NoError, errors.TopicAlreadyExistsError):
+                log.info("kafka: made topic %s with %d partitions", topic, partitions)
+                return
+            if error is not errors.NotControllerError:
+                raise BackendError(Reason.REFUSED, "the broker does not make this topic") from error(topic)
+            self._learn(await self._ask(MetadataRequest([])))
+        raise BackendError(Reason.UNREACHABLE, "the cluster is choosing who leads it")
+
+    def forget(self, topic: str) -> None:
+        """What is known of a topic's leaders has proved wrong."""
+        self._known.pop(topic, None)
+
+    async def offsets(self, topic: str, when: int) -> dict[int, int]:
+        """The offset at EARLIEST or LATEST of every partition; LATEST is the first open transaction's, if there is one."""
+        while True:
+            leaders = await self.leaders(topic)
+            try:
+                return await self._offsets(topic, leaders, when)
+            except errors.KafkaError as error:
+                if not error.retriable:
+                    raise
+                self.forget(topic)
+                await asyncio.sleep(BACKOFF_S[0])
+
+    async def _offsets(self, topic: str, leaders: Leaders, when: int) -> dict[int, int]:
+        by_leader: dict[int, list[tuple[int, int]]] = {}
+        for partition, leader in leaders.items():
+            if leader == NO_LEADER:
+                raise errors.LeaderNotAvailableError(topic)
+            by_leader.setdefault(leader, []).append((partition, when))
+        offsets: dict[int, int] = {}
+        for leader, wanted in by_leader.items():
+            request = OffsetRequest(-1, READ_COMMITTED, [(topic, wanted)])
+            offsets.update(_offsets_of((await self._ask(request, leader)).topics))
+        return dict(sorted(offsets.items()))
+
+
+def _offsets_of(topics: Sequence[Any]) -> dict[int, int]:
+    offsets = {}
+    for topic, partitions in topics:
+        for partition, code, _, offset in partitions:
+            error = errors.for_code(code)
+            if error is not errors.NoError:
+                raise error(topic)
+            offsets[partition] = offset
+    return offsets
+
+
+async def end(stop: Callable[[], Awaitable[None]], close: Callable[[], Awaitable[None]], within: float) -> None:
+    """End a client of the library: its `stop` hangs while the broker is away, and may raise the cancellation of its own task."""
+    try:
+        async with asyncio.timeout(within):
+            await stop()
+    except AWAY as error:
+        log.warning("kafka: a client did not end well: %r", error)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+    finally:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await close()

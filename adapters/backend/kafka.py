@@ -1,0 +1,224 @@
+"""The backend `kafka`: publish to, ask through and tail Kafka topics, and consume them as a group (aiokafka)."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from adapters.backend._kafka_cluster import EARLIEST, LATEST, TROUBLES, Cluster, Settings
+from adapters.backend._kafka_group import Member
+from adapters.backend._kafka_producer import Writer
+from adapters.backend._kafka_reader import Readers
+from adapters.backend._kafka_record import Quiet
+from gateway.errors import Reason, translating
+from gateway.exchange import Handler
+from gateway.message import Message
+from gateway.part import Part
+from gateway.port import BackendConfig, Deliver, Subscription, Target, TargetConfig
+from gateway.topic import VERBS, Topics
+from gateway.topic.log import Offsets, Place, Reader
+
+CHECK_S = 2.0
+DEFAULT_PORT = 9092
+LAST_PORT = 65_535
+
+
+class Create(Part):
+    """What a topic that is missing is made with."""
+
+    partitions: int = Field(default=1, ge=1, le=10_000)
+    """How many partitions it gets."""
+    replication: int = Field(default=1, ge=1, le=100)
+    """On how many brokers each of them is kept."""
+
+
+class Tls(Part):
+    """How the connections are encrypted. The broker's name is always checked against its certificate."""
+
+    ca: str | None = Field(default=None, examples=["/etc/ssl/kafka-ca.pem"])
+    """A file of the authorities that may vouch for a broker; the system's where there is none."""
+    cert: str | None = Field(default=None, examples=["/run/secrets/client.pem"])
+    """A file with our own certificate, for brokers that ask for one."""
+    key: str | None = Field(default=None, examples=["/run/secrets/client.key"])
+    """The file with its private key."""
+
+    @model_validator(mode="after")
+    def _works(self) -> Self:
+        if self.key is not None and self.cert is None:
+            raise ValueError("key needs cert")
+        try:
+            self.context()
+        except OSError as error:
+            raise ValueError(f"a file of tls cannot be used: {error.strerror or error}") from error
+        return self
+
+    def context(self) -> ssl.SSLContext:
+        """What the connections are made with."""
+        context = ssl.create_default_context(cafile=self.ca)
+        if self.cert is not None:
+            context.load_cert_chain(self.cert, self.key)
+        return context
+
+
+class Sasl(Part):
+    """Who we say that we are."""
+
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """PLAIN sends the password itself: use it with `tls` only."""
+    username: str = Field(min_length=1)
+    """The user."""
+    password: SecretStr = Field(examples=["${file:/run/secrets/kafka}"])
+    """The user's password."""
+
+
+class Config(BackendConfig):
+    """Publish to, ask through and tail Kafka topics, and consume them as a group."""
+
+    verbs: ClassVar[Mapping[str, type[TargetConfig]]] = VERBS
+
+    kind: Literal["kafka"]
+    bootstrap: tuple[str, ...] = Field(min_length=1, examples=[["kafka-1:9092", "kafka-2:9092"], "${KAFKA_BOOTSTRAP}"])
+    """Brokers to ask first, host:port each; also one text with commas."""
+    client_id: str = Field(default="polygate", min_length=1, max_length=200)
+    """What the broker's log calls us."""
+    create: Create | None = None
+    """Make topics that are missing at their first use. Off unless it stands here; `create: {}` takes its defaults."""
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "none"
+    """How batches are compressed."""
+    tls: Tls | None = None
+    """Encrypt. Off unless it stands here; `tls: {}` trusts the system's authorities."""
+    sasl: Sasl | None = None
+    """Log in."""
+    request_timeout: float = Field(default=5.0, ge=0.5, le=300)
+    """Seconds that one request to a broker may take; it is then sent again, which never makes a duplicate."""
+    away_after: float = Field(default=1.5, ge=0.1, le=60)
+    """Seconds without an answer after which a broker counts as away: what needs it is answered 503 at once."""
+    buffer: int = Field(default=32 << 20, ge=1 << 20, le=1 << 32)
+    """Bytes of records that may wait for the broker; beyond them 503."""
+    batch: int = Field(default=64 << 10, ge=1 << 10, le=1 << 20)
+    """Bytes that go to one partition in one batch. Never larger than the topic's `max.message.bytes`."""
+    max_record: int = Field(default=1_048_000, ge=1024, le=100 << 20)
+    """Bytes of the largest record, with key, headers and what stands around it. The default fits Kafka's own."""
+    start_timeout: float = Field(default=10.0, ge=1, le=300)
+    """Seconds that one try to connect may take; others follow until one succeeds."""
+    stop_timeout: float = Field(default=5.0, ge=0.1, le=300)
+    """Seconds that what was sent, or is being delivered, has to come to its end when the gateway stops."""
+
+    @field_validator("bootstrap", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        parts = [value] if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+            return value
+        return tuple(one.strip() for part in parts for one in part.split(",") if one.strip())
+
+    @field_validator("bootstrap")
+    @classmethod
+    def _reachable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            _seed(one)
+        return value
+
+    def build(self) -> Kafka:
+        return Kafka(self._settings())
+
+    def _settings(self) -> Settings:
+        security: dict[str, Any] = {
+            "client_id": self.client_id,
+            "request_timeout_ms": int(self.request_timeout * 1000),
+            "security_protocol": ("SASL_" if self.sasl else "") + ("SSL" if self.tls else "PLAINTEXT"),
+            "ssl_context": self.tls.context() if self.tls else None,
+        }
+        if self.sasl is not None:
+            security |= {
+                "sasl_mechanism": self.sasl.mechanism,
+                "sasl_plain_username": self.sasl.username,
+                "sasl_plain_password": self.sasl.password.get_secret_value(),
+            }
+        return Settings(
+            seeds=tuple(_seed(one) for one in self.bootstrap),
+            wire=security,
+            client={**security, "bootstrap_servers": list(self.bootstrap), "metadata_max_age_ms": 60_000},
+            request_s=self.request_timeout,
+            away_s=self.away_after,
+            start_s=self.start_timeout,
+            stop_s=self.stop_timeout,
+            buffer=self.buffer,
+            record=self.max_record,
+            batch=self.batch,
+            compression=None if self.compression == "none" else self.compression,
+            create=(self.create.partitions, self.create.replication) if self.create else None,
+        )
+
+
+def _seed(text: str) -> tuple[str, int]:
+    """Host and port of a broker; brackets around an IPv6 address come off. Raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        host, port = text, str(DEFAULT_PORT)
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) <= LAST_PORT:
+        raise ValueError(f"{text!r} is not host:port")
+    return host, int(port)
+
+
+class Kafka:
+    """One Kafka cluster: a `Backend`, a `Source`, and the `Log` under both."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._cluster = Cluster(settings)
+        self._writer = Writer(settings, self._cluster)
+        self._readers = Readers(settings, self._cluster)
+        self._topics = Topics(self)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self._stack.enter_context(Quiet())
+        for part in (self._cluster, self._writer, self._readers, self._topics):
+            await self._stack.enter_async_context(part)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._stack.aclose()
+
+    # Backend
+
+    def handler(self, target: Target) -> Handler:
+        return self._topics.handler(target)
+
+    async def check(self) -> None:
+        await self._writer.check(CHECK_S)
+
+    # Log
+
+    async def append(self, topic: str, message: Message, deadline: float) -> Place:
+        return await self._writer.append(topic, message, deadline)
+
+    async def starts(self, topic: str) -> Offsets:
+        return await self._offsets(topic, EARLIEST)
+
+    async def ends(self, topic: str) -> Offsets:
+        return await self._offsets(topic, LATEST)
+
+    async def _offsets(self, topic: str, when: int) -> Offsets:
+        with translating((TimeoutError, Reason.UNREACHABLE, "the broker did not answer in time"), *TROUBLES):
+            async with asyncio.timeout(self._settings.request_s):
+                await self._cluster.tried.wait()
+                return await self._cluster.offsets(topic, when)
+
+    def reading(self, topic: str, at: Offsets) -> AbstractAsyncContextManager[Reader]:
+        return self._readers.reading(topic, at)
+
+    # Source
+
+    def consuming(self, subscription: Subscription, deliver: Deliver) -> AbstractAsyncContextManager[Any]:
+        return Member(self._settings, self._cluster, subscription, deliver)
+
+    async def produce(self, topic: str, message: Message) -> None:
+        await self._writer.append(topic, message, asyncio.get_running_loop().time() + self._settings.start_s)
