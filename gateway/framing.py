@@ -76,8 +76,9 @@ class Lines:
 
     def _without_cr(self, chunk: bytes) -> bytes:
         """A CRLF may be cut in two by the chunks: its LF is then dropped from the next."""
-        if self._skip_lf and chunk.startswith(b"\n"):
-            chunk = chunk[1:]
+        if self._skip_lf and chunk:
+            self._skip_lf = False
+            chunk = chunk.removeprefix(b"\n")
         if chunk:
             self._skip_lf = chunk.endswith(b"\r")
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
