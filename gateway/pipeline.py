@@ -97,12 +97,14 @@ def each(handler: Handler, limit: int = IN_FLIGHT) -> Handler:
     """
 
     async def run(exchange: Exchange) -> None:
-        waiting: asyncio.Queue[asyncio.Task[list[Message]] | None] = asyncio.Queue(limit)
+        slots = asyncio.Semaphore(limit)
+        waiting: asyncio.Queue[asyncio.Task[list[Message]] | None] = asyncio.Queue()  # no longer than there are slots
 
         async def answer() -> None:
             while (task := await waiting.get()) is not None:
                 for message in await task:
                     await exchange.send(message)
+                slots.release()
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -110,11 +112,12 @@ def each(handler: Handler, limit: int = IN_FLIGHT) -> Handler:
                 number = 0
                 try:
                     while True:
+                        await slots.acquire()
                         message = await exchange.receive()
                         number += 1
-                        await waiting.put(group.create_task(_answers(_Child(exchange, message, number), handler)))
+                        waiting.put_nowait(group.create_task(_answers(_Child(exchange, message, number), handler)))
                 except EndOfMessages:
-                    await waiting.put(None)
+                    waiting.put_nowait(None)
         except BaseExceptionGroup as errors:
             raise first(errors) from errors
 
