@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.contract.backend")
+pytest.register_assert_rewrite("tests.contract.backend", "tests.contract.policy")
