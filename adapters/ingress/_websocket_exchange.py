@@ -20,7 +20,16 @@ _TEXTS = frozenset({JSON, TEXT, PROBLEM})
 _CLOSING = frozenset({Reason.UNSUPPORTED, Reason.UNSUPPORTED_ENCODING})
 
 
-@dataclass(slots=True)
+def _is_text(body: bytes) -> bool:
+    """A text frame is UTF-8 (RFC 6455, 5.6); what a target only calls text goes as binary."""
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
 class Ending:
     """How a conversation ends where the handler did not choose."""
 
@@ -45,6 +54,7 @@ class Conversation(Exchange):
         self._open = False
         self._sent = 0
         self._ending: Ending | None = None
+        self._left = False
 
     def start(self, handler: Handler, tasks: Tasks) -> None:
         """Run the handler."""
@@ -78,10 +88,11 @@ class Conversation(Exchange):
         if not self._open:
             await self.accept()
         wire = self._wire
-        wire.write(message.body, text=message.content_type in _TEXTS)
+        body = message.body
+        wire.write(body, text=message.content_type in _TEXTS and (body.isascii() or _is_text(body)))
         self._sent += 1
         if wire.paused:
-            await wire.drain()
+            await wire.room()
         elif self._sent % BURST == 0 or self._inbox.ended:
             await asyncio.sleep(0)
         if isinstance(message, Failure) and message.error is not None and message.error.reason in _CLOSING:
@@ -99,8 +110,9 @@ class Conversation(Exchange):
         """The caller has gone. Who waits for its next message is told the end, and has the close timeout to finish what it has
         begun; nobody else has anybody to work for.
         """
-        if self.task.done():
+        if self._left or self.task.done():
             return
+        self._left = True
         if orderly and (self._inbox.waiting or self._inbox.told):
             loop = asyncio.get_running_loop()
             timer = loop.call_later(self._close_timeout, self.task.cancel)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -177,6 +178,7 @@ class Inbox:
         self.ended = True
         if not keep:
             self._messages.clear()
+            self._held, self.full = 0, False
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -231,12 +233,10 @@ class Wire(ServerConnection):
 
     def _pump(self) -> None:
         rest = self._rest
-        while rest and not self.inbox.full and not self._deaf:
+        while rest and (self._deaf or not self.inbox.full):
             piece = bytes(rest[:SLICE])
             del rest[:SLICE]
             super().data_received(piece)
-        if self._deaf:
-            rest.clear()
 
     def _resume(self) -> None:
         """The inbox has room again."""
@@ -286,7 +286,7 @@ class Wire(ServerConnection):
     # The way out
 
     def write(self, body: bytes, *, text: bool) -> None:
-        """Send one message without waiting; dropped where the caller has closed. `drain` waits while the caller is slow."""
+        """Send one message without waiting; dropped where the caller has closed. `room` waits while the caller is slow."""
         protocol = self.protocol
         if protocol.state is OPEN:
             if text:
@@ -294,6 +294,12 @@ class Wire(ServerConnection):
             else:
                 protocol.send_binary(body)
             self.send_data()
+
+    async def room(self) -> None:
+        """Wait until the caller has taken enough of what is written, or is gone."""
+        # Why it is lost is told by `leave`.
+        with suppress(OSError):
+            await self.drain()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -318,7 +324,13 @@ class Wire(ServerConnection):
             self.protocol.send_close(code, reason)
             self.send_data()
             self._closing()
+            self._pump()
         await self.wait_closed()
+
+    def turn_away(self) -> None:
+        """The listener stops, and this caller has not asked for anything yet."""
+        if self.request is None and not self.protocol.eof_sent:
+            self._refuse(503)
 
     def fail(self, code: int, reason: str) -> None:
         """Close at once for what the peer did."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, ClassVar, Literal, cast
 
 from pydantic import ByteSize, Field
@@ -32,6 +33,10 @@ DRAIN_GAP_S = 0.05
 """Between two closes of a drain, so that not all callers come back at once; less where there are too many for the time."""
 LINGER_S = 1.0
 """How long a connection beyond the limit may take to read its refusal."""
+LEAST_S = 0.1
+"""What a closing handshake gets, even where the drain's time is over."""
+UNSENT_BYTES = 64 << 10
+"""What the kernel may hold beyond what is on its way: of itself it takes megabytes for each caller that does not read."""
 _ACCEPTS = {"json": JSON, "protobuf": PROTOBUF}
 
 
@@ -103,6 +108,13 @@ class Config(ListenerConfig):
         return WebSocket(self, view)
 
 
+def _limit_unsent(listening: socket.socket) -> None:
+    """Its connections inherit it. Linux and macOS have it."""
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if option is not None:
+        listening.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)
+
+
 class WebSocket:
     """The listener. Each connection has the library's task, which keeps the handshake and the close, and the exchange's."""
 
@@ -111,6 +123,7 @@ class WebSocket:
         self._view = view
         self._tasks: Tasks
         self._wires: set[Wire] = set()
+        self._emptied = asyncio.Event()
         self._talks: dict[ServerConnection, Conversation] = {}
         self._types = {"json": JSON, "text": TEXT, "protobuf": PROTOBUF, "bytes": BYTES}
         self._terms = self._made_terms()
@@ -160,6 +173,8 @@ class WebSocket:
                 ssl=config.tls.context() if config.tls else None,
             )
             try:
+                for listening in server.sockets:
+                    _limit_unsent(listening)
                 bound = server.sockets[0].getsockname()
                 yield Address(bound[0], bound[1])
             finally:
@@ -179,6 +194,8 @@ class WebSocket:
     def _gone(self, wire: Wire) -> None:
         self._wires.discard(wire)
         self._talks.pop(wire, None)
+        if not self._wires:
+            self._emptied.set()
 
     async def _open(self, connection: ServerConnection, request: Request) -> Response | None:
         """Run the exchange until it accepts or ends: the 101, or the refusal."""
@@ -188,7 +205,12 @@ class WebSocket:
         if wire.protocol.eof_sent:
             # The caller went wrong, or away, in the meantime; there is nothing left to answer.
             await wire.wait_closed()
-        return None if error is None else refusal(error, talk.call.id)
+        if error is None:
+            return None
+        answer = refusal(error, talk.call.id)
+        if request.method == "HEAD":
+            answer.body = b""
+        return answer
 
     def _start(self, wire: Wire, request: Request) -> Conversation:
         found: Found | None = None
@@ -255,6 +277,8 @@ class WebSocket:
         left = max(0.0, until - loop.time())
         # The last moments are for the closing handshakes.
         last = until - min(LINGER_S, left / 4)
+        for wire in list(self._wires):
+            wire.turn_away()
         talks = list(self._talks.values())
         gap = min(DRAIN_GAP_S, (last - loop.time()) / (2 * len(talks) + 1))
         for talk in talks:
@@ -267,8 +291,10 @@ class WebSocket:
         for talk in self._talks.values():
             if not talk.task.done():
                 talk.end(RESTART, "restarting")
-        lost = [loop.create_task(wire.wait_closed()) for wire in self._wires]
-        if lost:
-            await asyncio.wait(lost, timeout=max(0.1, until - loop.time()))
+        if self._wires:
+            self._emptied.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(max(until, loop.time() + LEAST_S)):
+                    await self._emptied.wait()
         for wire in list(self._wires):
             wire.transport.abort()
