@@ -16,7 +16,8 @@ from gateway.status import reason_of_http
 
 _SUCCESS = range(200, 300)
 _STATUSES = range(200, 600)
-OK = 200
+_OK = 200
+_NO_BODY = frozenset({204, 205})
 _CHARSETS = frozenset({"", "utf-8", "us-ascii"})
 _ENCODINGS = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
 _CODINGS = frozenset({"", "chunked"})
@@ -46,10 +47,10 @@ class Reading:
     def _outcome(self) -> Outcome | None:
         return Outcome.FAILED if self.safe else None
 
-    def head(self, response: ClientResponse) -> Headers:
-        """What `accept` is told."""
+    def head(self, response: ClientResponse, *, empty: bool = False) -> Headers:
+        """What `accept` is told. A status that says there is no body is only passed on where there is none."""
         pairs = self._passed(response)
-        if response.status != OK:
+        if response.status != _OK and (empty or response.status not in _NO_BODY):
             pairs.append((":status", str(response.status)))
         return Headers(pairs)
 

@@ -52,7 +52,7 @@ class Request(ClientRequest):
         if conn.protocol is None or conn.protocol.should_close:
             raise _StaleError
         # With a body, head and body are written together, by `write_bytes`.
-        self.left = self.body is None
+        self.left = not self.body
         return await super().send(conn)
 
     async def write_bytes(self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None) -> None:
@@ -253,7 +253,7 @@ class Calling:
         message = reading.message(response, body) if body else None
         if message is None and self._manner.empty is not None:
             message = Message(self._manner.empty, self._target.content_type)
-        await exchange.accept(reading.head(response))
+        await exchange.accept(reading.head(response, empty=message is None))
         if message is not None:
             await exchange.send(message)
 

@@ -127,9 +127,11 @@ class Outgoing:
     ) -> None:
         """`headers` are the fixed ones, and the templates of those that change. Raises TemplateError."""
         self.method, _, path = call.partition(" ")
-        self._root = str(base.origin()) + base.raw_path.rstrip("/")
+        self._base = base
+        self._origin = str(base.origin())
+        self._root = base.raw_path.rstrip("/")
         self._path = Path(path)
-        self._query = Query(query)
+        self._query = Query(query) if query else None
         self._fixed = CIMultiDict(headers[0])
         self._changing = [(name, Template(source)) for name, source in headers[1].items()]
         self._forward = frozenset(forward) - {"x-request-id"}
@@ -137,7 +139,10 @@ class Outgoing:
 
     def url(self, call: Call, fields: Fields) -> URL:
         """Where to. CallerError where the message lacks a field of a template."""
-        return URL(self._root + self._path.render(call.params, fields) + self._query.render(call.params, fields), encoded=True)
+        path = self._root + self._path.render(call.params, fields)
+        query = self._query.render(call.params, fields) if self._query else ""
+        # A third of the price of reading the whole URL again.
+        return self._base.with_path(path, encoded=True) if not query else URL(f"{self._origin}{path}{query}", encoded=True)
 
     def headers(self, call: Call, fields: Fields) -> CIMultiDict[str]:
         """With what. CallerError for a value that no header can hold."""
