@@ -1,0 +1,138 @@
+"""A log in memory that passes the contract of logs, and that a test can break."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
+
+from adapters.backend.local.topic import murmur2
+from gateway.errors import BackendError, CallerError, GatewayError, Reason
+from gateway.message import Message
+from gateway.port import Record
+from gateway.topic.feed import gone
+from gateway.topic.log import Offsets, Place
+
+MAX_BYTES = 1 << 20
+BATCH = 500
+WAIT_S = 0.05
+
+
+class FakeLog:
+    """Topics are given; whoever names another is refused.
+
+    `broken` is raised by every method while it is set. `reads` counts the readers that were opened.
+    """
+
+    def __init__(self, topics: Mapping[str, int]) -> None:
+        self.topics: dict[str, list[list[Record]]] = {name: [[] for _ in range(many)] for name, many in topics.items()}
+        self.dropped: dict[tuple[str, int], int] = {}
+        self.extra: dict[tuple[str, int], int] = {}
+        self.broken: Exception | None = None
+        self.reads = 0
+        self._clock = count(1_700_000_000_000)
+        self._more = asyncio.Event()
+
+    def _partitions(self, topic: str) -> list[list[Record]]:
+        if self.broken is not None:
+            raise self.broken
+        if topic not in self.topics:
+            raise BackendError(Reason.REFUSED, "there is no such topic")
+        return self.topics[topic]
+
+    def put(self, topic: str, message: Message) -> Place:
+        """Append at once, whatever is broken."""
+        partitions = self.topics[topic]
+        number = 0 if message.key is None else (murmur2(message.key) & 0x7FFFFFFF) % len(partitions)
+        place = Place(topic, number, self._end(topic, number), next(self._clock))
+        record = Record(topic, number, place.offset, place.timestamp, message.key, message.body, message.headers)
+        partitions[number].append(record)
+        self.wake()
+        return place
+
+    def wake(self) -> None:
+        """Let every reader look again."""
+        self._more.set()
+        self._more = asyncio.Event()
+
+    def drop(self, topic: str, to: int, partition: int = 0) -> None:
+        """Let retention overtake the records before an offset."""
+        self.topics[topic][partition] = [one for one in self.topics[topic][partition] if one.offset >= to]
+        self.dropped[topic, partition] = to
+
+    def mark(self, topic: str, partition: int = 0) -> None:
+        """Use up an offset without a record, as the end of a transaction does in Kafka."""
+        self.extra[topic, partition] = self._end(topic, partition) + 1
+        self.wake()
+
+    def _end(self, topic: str, partition: int) -> int:
+        records = self.topics[topic][partition]
+        last = records[-1].offset + 1 if records else 0
+        return max(last, self.dropped.get((topic, partition), 0), self.extra.get((topic, partition), 0))
+
+    async def append(self, topic: str, message: Message, deadline: float) -> Place:
+        self._partitions(topic)
+        if len(message.body) > MAX_BYTES:
+            raise CallerError(Reason.TOO_LARGE, f"a record may have {MAX_BYTES} bytes")
+        if deadline <= asyncio.get_running_loop().time():
+            raise BackendError(Reason.UNREACHABLE, "too late")
+        return self.put(topic, message)
+
+    async def starts(self, topic: str) -> Offsets:
+        return {number: self.dropped.get((topic, number), 0) for number, _ in enumerate(self._partitions(topic))}
+
+    async def ends(self, topic: str) -> Offsets:
+        return {number: self._end(topic, number) for number, _ in enumerate(self._partitions(topic))}
+
+    @asynccontextmanager
+    async def reading(self, topic: str, at: Offsets) -> AsyncIterator[FakeReader]:
+        self._partitions(topic)
+        self.reads += 1
+        yield FakeReader(self, topic, at)
+
+    async def changed(self) -> None:
+        """Wait for `put`, `mark` or `wake`, but not for ever."""
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await self._more.wait()
+        except TimeoutError:
+            return
+
+    def after(self, topic: str, at: dict[int, int]) -> Sequence[Record]:
+        """Records from a place on; moves the place."""
+        fresh: list[Record] = []
+        for number, records in enumerate(self._partitions(topic)):
+            if number not in at:
+                continue
+            if at[number] < self.dropped.get((topic, number), 0):
+                raise gone(topic)
+            mine = [record for record in records if record.offset >= at[number]][: BATCH - len(fresh)]
+            fresh.extend(mine)
+            if mine:
+                at[number] = mine[-1].offset + 1
+            if not [record for record in records if record.offset >= at[number]]:
+                at[number] = max(at[number], self._end(topic, number))
+        return fresh
+
+
+class FakeReader:
+    """A place in a fake log."""
+
+    def __init__(self, source: FakeLog, topic: str, at: Offsets) -> None:
+        self._log = source
+        self._topic = topic
+        self.at = dict(at)
+
+    async def read(self) -> Sequence[Record]:
+        before = dict(self.at)
+        fresh = self._log.after(self._topic, self.at)
+        if fresh or before != self.at:
+            return fresh
+        await self._log.changed()
+        return self._log.after(self._topic, self.at)
+
+
+def unreachable() -> GatewayError:
+    """What a log raises while it is away."""
+    return BackendError(Reason.UNREACHABLE, "the log is away")
