@@ -1,0 +1,192 @@
+"""Run the benchmarks and print the table: `make bench`, or `python -m benchmarks [NAME ...] [--quick]`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+
+from benchmarks import fanout, load, start
+from benchmarks.load import Load
+from benchmarks.processes import Server, gateway, peer
+
+ROUNDS = 3
+IN_FLIGHT = 64
+Run = Callable[[Server, int], Awaitable[Load]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The gateway against the bare library, doing the same work."""
+
+    name: str
+    bare: str
+    bare_run: Run
+    our_run: Run
+    goal: float
+    count: int
+    connections: int = IN_FLIGHT
+    kafka: bool = False
+
+
+def _get(path: str, port: str) -> Run:
+    request = f"GET {path} HTTP/1.1\r\nHost: bench\r\nAccept: */*\r\n\r\n".encode()
+    return lambda server, count: load.http(server.ports[port], request, count=count, connections=IN_FLIGHT)
+
+
+def _post(path: str, port: str, connections: int = IN_FLIGHT) -> Run:
+    body = b'{"sku": "tea", "quantity": 2}'
+    head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    request = head.encode() + body
+    return lambda server, count: load.http(server.ports[port], request, count=count, connections=connections, status=b"201")
+
+
+def _grpc(port: str) -> Run:
+    async def run(server: Server, count: int) -> Load:
+        import grpc.aio
+
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.ports[port]}") as channel:
+            method = channel.unary_unary("/shop.v1.Stock/Get")
+            request = b"\x0a\x03tea"
+            return await load.calls(lambda: method(request), count=count, callers=IN_FLIGHT)
+
+    return run
+
+
+def _frames(port: str, path: str) -> Run:
+    async def run(server: Server, count: int) -> Load:
+        from websockets.asyncio.client import connect
+
+        callers = 16
+        async with AsyncExitStack() as stack:
+            sockets = [
+                await stack.enter_async_context(connect(f"ws://127.0.0.1:{server.ports[port]}{path}", compression=None))
+                for _ in range(callers)
+            ]
+            free = list(sockets)
+
+            async def call() -> None:
+                socket = free.pop()
+                await socket.send('{"sku":"tea","quantity":2}')
+                await socket.recv()
+                free.append(socket)
+
+            return await load.calls(call, count=count, callers=callers)
+
+    return run
+
+
+PAIRS = (
+    Pair("REST -> stub", "rest", _get("/stock/tea", "rest"), _get("/stock/tea", "rest"), 0.60, 20_000),
+    Pair("REST -> stub, contract", "rest", _get("/stock/tea", "rest"), _get("/typed/tea", "rest"), 0.0, 10_000),
+    Pair("REST -> Kafka, 64", "kafka", _post("/orders/ada", "kafka"), _post("/orders/ada", "rest"), 0.60, 20_000, kafka=True),
+    Pair("REST -> Kafka, contract", "kafka", _post("/orders/ada", "kafka"), _post("/typed/ada", "rest"), 0.0, 10_000, kafka=True),
+    Pair("REST -> Kafka, 1", "kafka", _post("/orders/ada", "kafka", 1), _post("/orders/ada", "rest", 1), 0.0, 3_000, kafka=True),
+    Pair("gRPC unary -> stub", "grpc", _grpc("grpc"), _grpc("grpc"), 0.75, 20_000),
+    Pair("WebSocket -> stub, a frame each", "websocket", _frames("websocket", ""), _frames("websocket", "/frames"), 0.40, 20_000),
+    Pair("WebSocket, streaming echo", "websocket", _frames("websocket", ""), _frames("websocket", "/conversation"), 0.60, 20_000),
+)
+
+
+def _cpu(server: Server, run: Run, count: int) -> tuple[float, Load]:
+    """CPU seconds of the server per 10,000, and what the load saw. A tenth goes ahead uncounted."""
+
+    async def measured() -> tuple[float, Load]:
+        await run(server, max(count // 10, IN_FLIGHT))
+        before = server.cpu()
+        seen = await run(server, count)
+        return (server.cpu() - before) * 10_000 / count, seen
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(measured())
+
+
+def measure(pair: Pair, ours: Server, *, quick: bool) -> bool:
+    """Both in turn, a few rounds; the best of each counts, since noise only ever adds. Prints one row; False where it misses."""
+    rounds, count = (1, pair.count // 4) if quick else (ROUNDS, pair.count)
+    with peer(pair.bare) as bare:
+        pairs = [(_cpu(bare, pair.bare_run, count), _cpu(ours, pair.our_run, count)) for _ in range(rounds)]
+        bare_rss = bare.rss()
+    bare_cpu, our_cpu = min(seen[0][0] for seen in pairs), min(seen[1][0] for seen in pairs)
+    bare_load = max((seen[0][1] for seen in pairs), key=lambda seen: seen.rate)
+    our_load = max((seen[1][1] for seen in pairs), key=lambda seen: seen.rate)
+    ratio = our_load.rate / bare_load.rate
+    goal = f"{pair.goal:.2f}" if pair.goal else "-"
+    verdict = "" if not pair.goal else "ok" if ratio >= pair.goal else "MISSED"
+    print(
+        f"{pair.name:<32}{bare_load.rate:>9.0f}{our_load.rate:>9.0f}{ratio:>7.2f}{goal:>6} {verdict:<7}"
+        f"{bare_cpu:>8.2f}{our_cpu:>8.2f}{bare_cpu / our_cpu:>7.2f}{our_load.median * 1000:>8.2f}"
+        f"{bare_rss:>8.0f}{ours.rss():>7.0f}",
+        flush=True,
+    )
+    return verdict != "MISSED"
+
+
+HEADER = (
+    f"{'':<32}{'bare/s':>9}{'ours/s':>9}{'ratio':>7}{'goal':>6} {'':<7}"
+    f"{'bare':>8}{'ours':>8}{'ratio':>7}{'median':>8}{'bare':>8}{'ours':>7}\n"
+    f"{'':<32}{'':>9}{'':>9}{'':>7}{'':>6} {'':<7}{'CPU s per 10,000':>16}{'':>7}{'ms':>8}{'RSS MiB':>15}"
+)
+
+
+@contextmanager
+def broker() -> Iterator[bool]:
+    """A Kafka for the benchmarks that need one: KAFKA_BOOTSTRAP, or one of our own. False where there is none."""
+    if os.environ.get("KAFKA_BOOTSTRAP"):
+        yield True
+        return
+    script = Path(__file__).parents[1] / "tests" / "kafka" / "broker.sh"
+    folder = ["--dir", str(Path(os.environ.get("TMPDIR", "/tmp")) / "polygate-bench"), "--port", "19792"]
+    begun = subprocess.run([script, "start", *folder], stdout=subprocess.PIPE, text=True, check=False)
+    if begun.returncode:
+        yield False
+        return
+    try:
+        os.environ["KAFKA_BOOTSTRAP"] = begun.stdout.split()[-1]
+        yield True
+    finally:
+        subprocess.run([script, "stop", "--wipe", *folder], check=False)
+
+
+def main() -> int:
+    """Run what was asked for; 1 where a goal was missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="only the rows whose name holds one of these; also: core, fanout, start")
+    parser.add_argument("--quick", action="store_true", help="one short round each: for a look, not for publishing")
+    options = parser.parse_args()
+
+    def wanted(name: str) -> bool:
+        return not options.names or any(word.lower() in name.lower() for word in options.names)
+
+    good = True
+    if wanted("core"):
+        good &= subprocess.run([sys.executable, "-m", "benchmarks.core"], check=False).returncode == 0
+    pairs = [pair for pair in PAIRS if wanted(pair.name)]
+    with ExitStack() as stack:
+        has_kafka = any(pair.kafka for pair in pairs) and stack.enter_context(broker())
+        if pairs:
+            print(HEADER)
+            ours = stack.enter_context(gateway())
+        for pair in pairs:
+            if pair.kafka and not has_kafka:
+                print(f"{pair.name:<32} not measured: no Kafka could be had")
+                good = False
+            else:
+                good &= measure(pair, ours, quick=options.quick)
+    if wanted("fanout"):
+        fanout.main(quick=options.quick)
+    if wanted("start"):
+        good &= start.main()
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""The bare libraries by hand: what a good engineer would write without a gateway. `python -m benchmarks.peers NAME PORT`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import uvloop
+from aiohttp import web
+
+PROTOS = Path(__file__).parents[1] / "protos" / "shop.binpb"
+
+
+async def _http(app: web.Application, port: int) -> None:
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    await asyncio.Event().wait()
+
+
+async def rest(port: int) -> None:
+    """One aiohttp route that answers JSON."""
+
+    async def stock(request: web.Request) -> web.Response:
+        return web.json_response({"sku": request.match_info["sku"], "quantity": 42})
+
+    app = web.Application()
+    app.router.add_get("/stock/{sku}", stock)
+    await _http(app, port)
+
+
+async def kafka(port: int) -> None:
+    """An order over aiohttp and aiokafka: it is checked, sent with its key, and its receipt answered."""
+    from aiokafka import AIOKafkaProducer
+
+    producer = AIOKafkaProducer(bootstrap_servers=os.environ["KAFKA_BOOTSTRAP"], acks="all", enable_idempotence=True)
+    await producer.start()
+
+    async def place(request: web.Request) -> web.Response:
+        try:
+            order = json.loads(await request.read())
+            customer, sku, quantity = request.match_info["customer"], str(order["sku"]), int(order["quantity"])
+        except (ValueError, KeyError, TypeError):
+            return web.json_response({"error": "malformed"}, status=400)
+        body = json.dumps({"customer": customer, "sku": sku, "quantity": quantity}).encode()
+        sent = await producer.send_and_wait("orders.placed", body, key=customer.encode())
+        at = datetime.fromtimestamp(sent.timestamp / 1000, UTC).isoformat()
+        receipt = {"topic": sent.topic, "partition": sent.partition, "offset": sent.offset, "timestamp": at}
+        return web.json_response(receipt, status=201)
+
+    app = web.Application()
+    app.router.add_post("/orders/{customer}", place)
+    await _http(app, port)
+
+
+async def grpc(port: int) -> None:
+    """One grpc.aio unary method with its generated types."""
+    import grpc.aio
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    pool = descriptor_pool.DescriptorPool()
+    for file in descriptor_pb2.FileDescriptorSet.FromString(PROTOS.read_bytes()).file:
+        pool.Add(file)
+    get = message_factory.GetMessageClass(pool.FindMessageTypeByName("shop.v1.GetStock"))
+    level = message_factory.GetMessageClass(pool.FindMessageTypeByName("shop.v1.StockLevel"))
+
+    async def stock(request: object, _context: object) -> object:
+        return level(sku=request.sku, quantity=42)  # type: ignore[attr-defined]
+
+    handler = grpc.unary_unary_rpc_method_handler(
+        stock, request_deserializer=get.FromString, response_serializer=level.SerializeToString
+    )
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("shop.v1.Stock", {"Get": handler}),))
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    await asyncio.Event().wait()
+
+
+async def websocket(port: int) -> None:
+    """One websockets handler that sends every frame back."""
+    from websockets.asyncio.server import ServerConnection, serve
+
+    async def echo(connection: ServerConnection) -> None:
+        async for frame in connection:
+            await connection.send(frame)
+
+    async with serve(echo, "127.0.0.1", port, compression=None):
+        await asyncio.Event().wait()
+
+
+PEERS: dict[str, Callable[[int], Awaitable[None]]] = {"rest": rest, "kafka": kafka, "grpc": grpc, "websocket": websocket}
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(PEERS[sys.argv[1]](int(sys.argv[2])))  # type: ignore[arg-type]
