@@ -33,9 +33,9 @@ def _around(policy: Policy, forward: Handler) -> Handler:
 
 def conversation(policies: Sequence[Policy], handler: Handler) -> Handler:
     """For a caller that may send many to a target that answers one with one: what guards the call stands around the whole,
-    what guards messages around each.
+    what guards messages around each. `handler` is `answerable`, so that one message's defect is not the end of the others.
     """
-    inner = pipeline([policy for policy in policies if policy.guards is not Guard.CALL], answerable(handler))
+    inner = pipeline([policy for policy in policies if policy.guards is not Guard.CALL], handler)
     outer = pipeline([policy for policy in policies if policy.guards is not Guard.MESSAGE], each(inner))
 
     async def run(exchange: Exchange) -> None:

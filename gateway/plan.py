@@ -79,8 +79,9 @@ class Plan:
     def _endpoint(self, route: PlannedRoute, binding: Binding, handler: Handler) -> Endpoint:
         translate = translation(self.config.formats, route.to, route.contract, binding.protocol, binding.method)
         policies = [policy.build(route.name, binding.protocol) for policy in binding.policies]
-        innermost: list[Policy] = [*policies, translate]
-        run = conversation(innermost, handler) if binding.each else pipeline(innermost, handler)
+        # Inside the policies too, so that what observe counts is the reason that the caller is told.
+        inner = answerable(pipeline([translate], handler))
+        run = conversation(policies, inner) if binding.each else pipeline(policies, inner)
         return Endpoint(route.name, answerable(run), binding.many, offers(self.config.formats, route.to, route.contract))
 
     def _refusing(self, protocol: str, error: GatewayError) -> Endpoint:
