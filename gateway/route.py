@@ -133,7 +133,7 @@ class Table:
             raw = path[1:].split("/")
             segments = [decode(text) for text in raw] if "%" in path else raw
             # A dot segment, however it is written, is never data (RFC 3986 6.2.2.3), nor is an empty one.
-            if ("." in segments or ".." in segments or "" in segments) and path != "/":
+            if path[:1] != "/" or (("." in segments or ".." in segments or "" in segments) and path != "/"):
                 raise CallerError(Reason.NOT_FOUND, "no route has this path")
             hit, methods = self._walk(protocol, method, segments, raw)
         except GatewayError as error:
