@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Literal
 
 from aiohttp import ClientError, ClientHandlerType, ClientRequest, ClientResponse
@@ -25,6 +26,7 @@ MARGIN_S = 0.05
 # How many connections are tried while nothing has left: pooled ones may all have been closed by a peer that restarted.
 TRIES = 5
 
+AT_ONCE = 1 << 16
 NOTHING = Message(b"")
 
 STREAMS = {"sse": SSE, "ndjson": NDJSON}
@@ -167,6 +169,11 @@ class Manner:
     """What a success without a body means, where every call must have a reply."""
 
 
+def _body(body: bytes) -> bytes | BytesIO:
+    """The client library writes bytes at once, and warns of what it thinks too large for that; it reads a file piece by piece."""
+    return body if len(body) <= AT_ONCE else BytesIO(body)
+
+
 class Calling:
     """The handler of one target."""
 
@@ -225,9 +232,9 @@ class Calling:
             raise attempt.overdue()
         fields = opener(self._target.fields, message)
         url, headers = self._outgoing.url(call, fields), self._outgoing.headers(call, fields)
-        data: bytes | AsyncIterator[bytes] | None = None
+        data: bytes | BytesIO | AsyncIterator[bytes] | None = None
         if not self._bodiless:
-            data = message.body if upload is None else upload.lines()
+            data = _body(message.body) if upload is None else upload.lines()
             kind = message.content_type if self._reading.opaque else self._target.content_type
             headers["content-type"] = kind if upload is None else NDJSON
         response = None

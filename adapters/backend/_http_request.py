@@ -24,7 +24,7 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 CALL = re.compile(rf"(?:{'|'.join(METHODS)}) /\S*")
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _VARIABLE = re.compile(r"(\{[^{}]*\})")
 _REST = "=**"
 
@@ -159,7 +159,7 @@ class Outgoing:
 
 def _put(headers: CIMultiDict[str], fixed: CIMultiDict[str], name: str, value: str) -> None:
     """A caller's value takes the place of a fixed one; two of a caller stand side by side."""
-    if _CONTROL.search(value):
+    if CONTROL.search(value):
         raise CallerError(Reason.MALFORMED, f"the value for the header {name} holds a control character")
     if name in fixed:
         headers[name] = value

@@ -15,7 +15,7 @@ from yarl import URL
 
 from adapters.backend._http_answer import Reading
 from adapters.backend._http_call import STREAMS, Calling, Manner, Pool, Request
-from adapters.backend._http_request import BODILESS, CALL, SAFE, Outgoing, Path, header_name, path_templates
+from adapters.backend._http_request import BODILESS, CALL, CONTROL, SAFE, Outgoing, Path, header_name, path_templates
 from gateway.codec import Contract
 from gateway.errors import BackendError, Reason
 from gateway.exchange import Handler
@@ -164,6 +164,13 @@ class Config(BackendConfig):
     """A path that answers 2xx when the server is well. Without one, a connection is enough."""
     tls: Tls | None = None
     """For https; the system's certificates unless told."""
+
+    @field_validator("headers")
+    @classmethod
+    def _sendable(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        if any(CONTROL.search(text) for text in value.values()):
+            raise ValueError("a header's value cannot hold a control character")
+        return value
 
     @field_validator("url")
     @classmethod

@@ -9,14 +9,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+import pytest
 from aiohttp import web
 
 from adapters.backend.http import CallTo
+from gateway.errors import GatewayError
 from gateway.exchange import Call, Memory, new_id
 from gateway.message import JSON, Headers, Message
-from gateway.port import Target
+from gateway.port import Backend, Target
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+WHOLE = b"content-length: 2\r\n\r\n{}"
 
 
 def target(call: str, **settings: object) -> Target:
@@ -103,3 +108,11 @@ async def saying(answer: bytes, *, then_close: bool = True, late: bytes = b"") -
             yield raw
         finally:
             server.close()
+
+
+async def refused(backend: Backend, to: Target, memory: Memory) -> GatewayError:
+    """The error of a call that must fail, with nothing said to the caller."""
+    with pytest.raises(GatewayError) as caught:
+        await backend.handler(to)(memory)
+    assert (None, []) == (memory.headers, memory.replies)
+    return caught.value

@@ -1,25 +1,24 @@
-"""The backend http, against real servers on loopback."""
+"""The backend http: its promises, its config, its check and TLS, against real servers on loopback."""
 
 from __future__ import annotations
 
 import asyncio
-import gzip
+import ssl
+import subprocess
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from aiohttp import web
+from pydantic import ValidationError
 
-from adapters.backend.http import Config
-from gateway.errors import CallerError, GatewayError, HttpAnswer, Outcome, Reason, RetryAfter
-from gateway.exchange import Memory
-from gateway.message import BYTES, JSON, NO_HEADERS, Headers, Message
-from gateway.port import Backend, Target
+from adapters.backend.http import CallTo, Config
+from gateway.codec import Contract
+from gateway.errors import BackendError, Outcome, Reason
+from gateway.message import JSON, Many, Message
 from gateway.status import outcome_of
-from tests.adapters.backend.http_server import asking, saying, serving, target, unused_url
+from tests.adapters.backend.http_server import asking, refused, saying, serving, target, unused_url
 from tests.contract.backend import CallContract, Rig
-
-OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 
 
 class TestContract(CallContract):
@@ -68,301 +67,151 @@ class TestContract(CallContract):
             )
 
 
-async def refused(backend: Backend, to: Target, memory: Memory) -> GatewayError:
-    """The error of a call that must fail, with nothing said to the caller."""
-    with pytest.raises(GatewayError) as caught:
-        await backend.handler(to)(memory)
-    assert (None, []) == (memory.headers, memory.replies)
-    return caught.value
+class TestCheck:
+    @pytest.mark.parametrize(("status", "well"), [(200, True), (204, True), (302, False), (404, False), (503, False)])
+    async def test_health_is_what_its_path_answers(self, status: int, *, well: bool) -> None:
+        async def answer(request: web.Request) -> web.Response:
+            return web.Response(status=status if request.path == "/healthz" else 500)
+
+        async with serving(answer) as url, Config(kind="http", url=url + "/v2", health="/healthz").build() as backend:
+            if well:
+                await backend.check()
+            else:
+                with pytest.raises(BackendError):
+                    await backend.check()
+
+    @pytest.mark.parametrize("answer", [b"", b"nonsense"])
+    async def test_health_that_makes_no_sense_is_none(self, answer: bytes) -> None:
+        async with saying(answer) as raw, Config(kind="http", url=raw.url, health="/").build() as backend:
+            with pytest.raises(BackendError):
+                await backend.check()
+
+    async def test_a_server_that_hangs_is_not_well(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("adapters.backend.http.CHECK_S", 0.2)
+        async with saying(b"", then_close=False) as raw, Config(kind="http", url=raw.url, health="/").build() as backend:
+            with pytest.raises(BackendError):
+                await backend.check()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for localhost that signs itself, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    names = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
+    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+    command = ("openssl", "req", "-x509", *kind, *names, "-out", str(cert), "-keyout", str(key))
+    subprocess.run(command, check=True, capture_output=True)
+    return cert, key
 
 
 @pytest.fixture
-async def seen() -> AsyncIterator[list[web.Request]]:
-    return []
-
-
-@pytest.fixture
-async def backend(seen: list[web.Request]) -> AsyncIterator[Backend]:
-    """One whose server notes every request, and answers with its body."""
-
-    async def answer(request: web.Request) -> web.Response:
-        await request.read()
-        seen.append(request)
+async def secure_url(certificate: tuple[Path, Path]) -> AsyncIterator[str]:
+    async def answer(_request: web.Request) -> web.Response:
         return web.json_response({})
 
-    async with serving(answer) as url, Config(kind="http", url=url, headers={"X-Key": "k"}).build() as backend:
-        yield backend
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate)
+    runner = web.ServerRunner(web.Server(answer))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    yield f"https://localhost:{runner.addresses[0][1]}"
+    await runner.cleanup()
 
 
-class TestRequest:
-    async def test_a_variable_is_one_segment_whatever_it_holds(self, backend: Backend, seen: list[web.Request]) -> None:
-        await backend.handler(target("POST /items/{sku}/stock"))(asking(sku="a/b?c#d e%2F\u00e9"))
-        assert "/items/a%2Fb%3Fc%23d%20e%252F%C3%A9/stock" == seen[0].raw_path
-
-    async def test_a_variable_that_the_path_lacks_is_a_field_of_the_message(
-        self, backend: Backend, seen: list[web.Request]
-    ) -> None:
-        await backend.handler(target("GET /items/{sku}/{quantity}"))(asking(b'{"sku": "tea", "quantity": 2}'))
-        assert "/items/tea/2" == seen[0].raw_path
-
-    async def test_a_rest_variable_keeps_its_slashes_and_the_ones_that_were_escaped(
-        self, backend: Backend, seen: list[web.Request]
-    ) -> None:
-        await backend.handler(target("GET /files/{path=**}"))(asking(path="a b/c%2Fd"))
-        assert "/files/a%20b/c%2Fd" == seen[0].raw_path
-
-    @pytest.mark.parametrize("value", ["", ".", ".."])
-    async def test_a_variable_cannot_change_which_resource_is_named(
-        self, backend: Backend, seen: list[web.Request], value: str
-    ) -> None:
-        error = await refused(backend, target("DELETE /items/{sku}"), asking(sku=value))
-        assert (Reason.MALFORMED, []) == (error.reason, seen)
-        assert isinstance(error, CallerError)
-
-    async def test_a_rest_variable_cannot_climb(self, backend: Backend, seen: list[web.Request]) -> None:
-        error = await refused(backend, target("GET /files/{path=**}"), asking(path="a/../../etc"))
-        assert (Reason.MALFORMED, []) == (error.reason, seen)
-
-    async def test_a_field_that_is_missing_is_the_callers_fault(self, backend: Backend) -> None:
-        error = await refused(backend, target("GET /items/{sku}"), asking(b"{}"))
-        assert Reason.MALFORMED == error.reason
-
-    async def test_a_query_leaves_out_what_is_absent_and_repeats_a_list(self, backend: Backend, seen: list[web.Request]) -> None:
-        query = {"limit": "{limit}", "tag": "{tags}", "by": "x-{sku}", "after": "{after}"}
-        await backend.handler(target("GET /items", query=query))(asking(b'{"tags": ["a&b", "c"], "after": 0}', sku="\u00e9"))
-        assert "/items?tag=a%26b&tag=c&by=x-%C3%A9&after=0" == seen[0].raw_path
-
-    async def test_the_base_path_comes_first(self, seen: list[web.Request]) -> None:
-        async def answer(request: web.Request) -> web.Response:
-            seen.append(request)
-            return web.json_response({})
-
-        async with serving(answer) as url, Config(kind="http", url=url + "/v2/").build() as backend:
-            await backend.handler(target("GET /items", query={"a": "1"}))(asking())
-            await backend.handler(target("GET /items"))(asking())
-        assert ["/v2/items?a=1", "/v2/items"] == [request.raw_path for request in seen]
-
-    async def test_only_listed_headers_of_the_caller_go_on(self, backend: Backend, seen: list[web.Request]) -> None:
-        caller = {
-            "accept-language": "de",
-            "traceparent": "00-1",
-            "authorization": "Bearer secret",
-            "cookie": "a=b",
-            "host": "evil",
-            "user-agent": "curl",
-            "x-request-id": "theirs",
-        }
-        memory = asking(headers=caller)
-        await backend.handler(target("POST /items"))(memory)
-        headers = seen[0].headers
-        assert ("de", "00-1", "k", memory.call.id, "polygate") == (
-            headers["accept-language"],
-            headers["traceparent"],
-            headers["x-key"],
-            headers["x-request-id"],
-            headers["user-agent"],
-        )
-        assert {"authorization", "cookie"}.isdisjoint(name.lower() for name in headers)
-        assert "evil" != headers["host"]
-
-    async def test_a_header_goes_on_where_the_route_lists_it(self, backend: Backend, seen: list[web.Request]) -> None:
-        to = target("GET /items", forward=["Authorization", "user-agent"], headers={"X-Tenant": "t-{tenant}"})
-        await backend.handler(to)(asking(headers={"authorization": "Bearer secret", "user-agent": "curl"}, tenant="ada"))
-        headers = seen[0].headers
-        assert ("Bearer secret", "curl", "t-ada") == (headers["authorization"], headers["user-agent"], headers["x-tenant"])
-
-    async def test_a_header_cannot_be_broken_out_of(self, backend: Backend, seen: list[web.Request]) -> None:
-        error = await refused(backend, target("GET /items", headers={"x-tenant": "{t}"}), asking(t="a\r\nx-admin: 1"))
-        assert (Reason.MALFORMED, []) == (error.reason, seen)
-
-    @pytest.mark.parametrize("method", ["GET", "DELETE"])
-    async def test_a_method_without_a_body_sends_none(self, backend: Backend, seen: list[web.Request], method: str) -> None:
-        await backend.handler(target(f"{method} /items"))(asking(b'{"a": 1}'))
-        assert (b"", None) == (await seen[0].read(), seen[0].headers.get("content-type"))
-
-    async def test_a_body_goes_with_the_targets_type(self, backend: Backend, seen: list[web.Request]) -> None:
-        await backend.handler(target("PUT /items"))(asking(b'{"a": 1}'))
-        assert (b'{"a": 1}', JSON) == (await seen[0].read(), seen[0].headers["content-type"])
-
-    async def test_opaque_bytes_keep_the_callers_type(self, backend: Backend, seen: list[web.Request]) -> None:
-        to = replace(target("POST /items", format="bytes"), content_type=BYTES)
-        await backend.handler(to)(asking(b"\0\1", "image/png"))
-        assert (b"\0\1", "image/png") == (await seen[0].read(), seen[0].headers["content-type"])
-
-
-async def answered(answer: web.Response, to: Target) -> Memory:
-    """What a caller gets of one answer."""
-
-    async def give(_request: web.Request) -> web.Response:
-        return answer
-
-    async with serving(give) as url, Config(kind="http", url=url).build() as backend:
-        memory = asking()
-        await backend.handler(to)(memory)
-        return memory
-
-
-async def failed(answer: web.Response, to: Target) -> GatewayError:
-    """How a caller is refused for one answer."""
-
-    async def give(_request: web.Request) -> web.Response:
-        return answer
-
-    async with serving(give) as url, Config(kind="http", url=url).build() as backend:
-        return await refused(backend, to, asking())
-
-
-class TestAnswer:
-    async def test_a_success_keeps_its_status_and_the_headers_worth_passing(self) -> None:
-        headers = {"location": "/items/7", "set-cookie": "a=b", "x-internal": "1", "etag": '"1"'}
-        memory = await answered(web.json_response({"id": 7}, status=201, headers=headers), target("POST /items"))
-        assert {("location", "/items/7"), ("etag", '"1"'), (":status", "201")} == set(memory.headers or ())
-        assert [Message(b'{"id": 7}', JSON)] == memory.replies
-
-    async def test_no_content_is_a_success_without_a_reply(self) -> None:
-        memory = await answered(web.Response(status=204), target("DELETE /items/7"))
-        assert (Headers(((":status", "204"),)), []) == (memory.headers, memory.replies)
-
-    async def test_an_empty_success_needs_no_type(self) -> None:
-        memory = await answered(web.Response(status=202, headers={"location": "/jobs/1"}), target("POST /jobs"))
-        assert (Headers((("location", "/jobs/1"), (":status", "202"))), []) == (memory.headers, memory.replies)
-
-    async def test_a_head_has_no_reply(self) -> None:
-        memory = await answered(web.json_response({"a": 1}), target("HEAD /items"))
-        assert (NO_HEADERS, []) == (memory.headers, memory.replies)
-
-    @pytest.mark.parametrize("kind", ["application/json; charset=UTF-8", "application/hal+json", "Application/JSON"])
-    async def test_json_has_many_names(self, kind: str) -> None:
-        memory = await answered(web.Response(body=b"{}", headers={"content-type": kind}), target("GET /"))
+class TestTls:
+    async def test_a_server_is_known_by_its_authority(self, secure_url: str, certificate: tuple[Path, Path]) -> None:
+        config = Config.model_validate({"kind": "http", "url": secure_url, "tls": {"ca": certificate[0]}})
+        async with config.build() as backend:
+            memory = asking()
+            await backend.handler(target("GET /"))(memory)
+            await backend.check()
         assert [Message(b"{}", JSON)] == memory.replies
 
-    @pytest.mark.parametrize("kind", ["text/html", "application/json; charset=latin-1", "application/octet-stream"])
-    async def test_another_format_is_a_bad_answer(self, kind: str) -> None:
-        error = await failed(web.Response(body=b"{}", headers={"content-type": kind}), target("POST /"))
-        assert (Reason.BAD_ANSWER, Outcome.UNKNOWN) == (error.reason, outcome_of(error))
+    async def test_an_unknown_server_is_unreachable_and_sees_nothing(self, secure_url: str) -> None:
+        async with Config(kind="http", url=secure_url).build() as backend:
+            error = await refused(backend, target("POST /"), asking())
+            assert (Reason.UNREACHABLE, Outcome.FAILED) == (error.reason, outcome_of(error))
+            with pytest.raises(BackendError):
+                await backend.check()
 
-    async def test_opaque_bytes_come_with_their_type(self) -> None:
-        to = replace(target("GET /", format="bytes"), content_type=BYTES)
-        memory = await answered(web.Response(body=b"\0\1", content_type="image/png"), to)
-        assert [Message(b"\0\1", "image/png")] == memory.replies
-
-    async def test_an_error_comes_with_the_answer_as_it_was(self) -> None:
-        answer = web.json_response({"why": "sold out"}, status=409, headers={"retry-after": "7", "set-cookie": "a=b"})
-        error = await failed(answer, target("POST /orders"))
-        passed = Headers((("retry-after", "7"), ("content-type", "application/json; charset=utf-8")))
-        assert (Reason.BACKEND_ABORTED, (HttpAnswer(409, b'{"why": "sold out"}', passed), RetryAfter(7.0))) == (
-            error.reason,
-            error.details,
-        )
-
-    @pytest.mark.parametrize(("call", "outcome"), [("POST /", Outcome.UNKNOWN), ("GET /", Outcome.FAILED)])
-    async def test_a_server_error_leaves_nothing_unknown_where_nothing_is_changed(self, call: str, outcome: Outcome) -> None:
-        error = await failed(web.json_response({}, status=500), target(call))
-        assert (Reason.BACKEND_INTERNAL, outcome) == (error.reason, outcome_of(error))
-
-    async def test_a_redirect_is_an_answer_and_not_followed(self) -> None:
-        error = await failed(web.Response(status=302, headers={"location": "http://elsewhere/"}), target("GET /"))
-        assert (HttpAnswer(302, b"", Headers((("location", "http://elsewhere/"),))),) == error.details
-
-    async def test_no_cookie_is_kept(self) -> None:
-        sent = []
-
-        async def answer(request: web.Request) -> web.Response:
-            sent.append(request.headers.get("cookie"))
-            return web.json_response({}, headers={"set-cookie": "session=1"})
-
-        async with serving(answer) as url, Config(kind="http", url=url).build() as backend:
-            for _ in range(2):
-                await backend.handler(target("GET /"))(asking())
-        assert [None, None] == sent
-
-    async def test_a_packed_answer_is_unpacked_within_the_limit(self) -> None:
-        async def answer(request: web.Request) -> web.Response:
-            body = b'"' + b"a" * (100 if request.path == "/small" else 50_000_000) + b'"'
-            return web.Response(body=gzip.compress(body), content_type=JSON, headers={"content-encoding": "gzip"})
-
-        async with serving(answer) as url, Config(kind="http", url=url, max_answer=1 << 20).build() as backend:
-            memory = asking()
-            await backend.handler(target("GET /small"))(memory)
-            assert [Message(b'"' + b"a" * 100 + b'"', JSON)] == memory.replies
-            assert Reason.BAD_ANSWER == (await refused(backend, target("GET /bomb"), asking())).reason
-
-    @pytest.mark.parametrize("declared", [True, False])
-    async def test_an_answer_over_the_limit_is_a_bad_one(self, *, declared: bool) -> None:
-        head = OK + (b"content-length: 3000\r\n\r\n" if declared else b"transfer-encoding: chunked\r\n\r\n")
-        body = b"1" * 3000 if declared else b"bb8\r\n" + b"1" * 3000 + b"\r\n0\r\n\r\n"
-        async with saying(head + body) as raw, Config(kind="http", url=raw.url, max_answer=2000).build() as backend:
-            assert Reason.BAD_ANSWER == (await refused(backend, target("GET /"), asking())).reason
-
-
-CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
-WHOLE = b"content-length: 2\r\n\r\n{}"
-NONSENSE = {
-    "nothing": b"",
-    "HTTP/0.9": b"{}",
-    "bytes": bytes(range(256)),
-    "HTTP/2 frames": b"\x00\x00\x12\x04\x00\x00\x00\x00\x00",
-    "half a head": b"HTTP/1.1 200 OK\r\ncontent-ty",
-    "version 9.9": b"HTTP/9.9 200 OK\r\n" + WHOLE,
-    "status 99": b"HTTP/1.1 99 X\r\n" + WHOLE,
-    "status 600": b"HTTP/1.1 600 X\r\n" + WHOLE,
-    "status 2000": b"HTTP/1.1 2000 X\r\n" + WHOLE,
-    "101 that nobody asked for": b"HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n{}",
-    "body too short": OK + b"content-length: 10\r\n\r\n{}",
-    "body too long": OK + WHOLE + b"{}",
-    "two lengths": OK + b"content-length: 3\r\n" + WHOLE,
-    "a list of lengths": OK + b"content-length: 2, 2\r\n\r\n{}",
-    "length -2": OK + b"content-length: -2\r\n\r\n{}",
-    "length +2": OK + b"content-length: +2\r\n\r\n{}",
-    "length 2^64+1": OK + b"content-length: 18446744073709551617\r\n\r\n{}",
-    "length and chunks": OK + b"content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
-    "gzip, chunked": OK + b"transfer-encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
-    "chunked, chunked": OK + b"transfer-encoding: chunked, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
-    "xchunked": OK + b"transfer-encoding: xchunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
-    "chunk of size zz": CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n",
-    "huge chunk": CHUNKED + b"fffffffffffffffff\r\n{}\r\n0\r\n\r\n",
-    "chunk without its end": CHUNKED + b"2\r\n{}XX0\r\n\r\n",
-    "chunks without their end": CHUNKED + b"2\r\n{}\r\n",
-    "NUL in a header": OK + b"x: a\0b\r\n" + WHOLE,
-    "bare CR in a header": OK + b"x: a\rb\r\n" + WHOLE,
-    "long header": OK + b"x: " + b"a" * 20_000 + b"\r\n" + WHOLE,
-    "many headers": OK + b"x: a\r\n" * 200 + WHOLE,
-    "endless headers": OK + b"x: aaaaaaaa\r\n" * 800_000,
-    "long reason": b"HTTP/1.1 200 " + b"a" * 20_000 + b"\r\n" + WHOLE,
-    "broken gzip": OK + b"content-encoding: gzip\r\n" + WHOLE,
-    "unknown encoding": OK + b"content-encoding: rot13\r\n" + WHOLE,
-}
-
-
-class TestNonsense:
-    @pytest.mark.parametrize("answer", NONSENSE.values(), ids=NONSENSE.keys())
-    @pytest.mark.parametrize(("call", "outcome"), [("POST /", Outcome.UNKNOWN), ("GET /", Outcome.FAILED)])
-    async def test_it_is_a_bad_answer_of_which_nothing_is_forwarded(self, answer: bytes, call: str, outcome: Outcome) -> None:
-        async with saying(answer) as raw, Config(kind="http", url=raw.url).build() as backend:
-            error = await refused(backend, target(call), asking())
-        assert (Reason.BAD_ANSWER, outcome, 1) == (error.reason, outcome_of(error), len(raw.requests))
-
-    @pytest.mark.parametrize("call", ["PUT /", "DELETE /", "GET /"])
-    async def test_a_request_that_may_have_left_is_never_sent_twice(self, call: str) -> None:
-        async with saying(b"") as raw, Config(kind="http", url=raw.url).build() as backend:
-            await refused(backend, target(call), asking())
-        assert (1, 1) == (raw.connections, len(raw.requests))
-
-    async def test_bytes_that_nobody_asked_for_answer_nobody(self) -> None:
-        theirs = OK + b'content-length: 8\r\n\r\n"theirs"'
-        async with saying(OK + WHOLE, then_close=False, late=theirs) as raw, Config(kind="http", url=raw.url).build() as backend:
-            first, second = asking(), asking()
-            await backend.handler(target("POST /"))(first)
-            raw.again.set()
-            await raw.said.wait()
-            # Once round the loop for the bytes to be read by us.
+    async def test_a_test_may_take_any_server(self, secure_url: str) -> None:
+        async with Config.model_validate({"kind": "http", "url": secure_url, "tls": {"verify": False}}).build() as backend:
             await backend.check()
-            await backend.handler(target("POST /"))(second)
-        assert [b"{}", b"{}"] == [first.replies[0].body, second.replies[0].body]
 
-    async def test_a_connection_that_its_server_closed_is_not_the_callers_trouble(self) -> None:
-        async with saying(OK + WHOLE) as raw, Config(kind="http", url=raw.url, keep_alive=60).build() as backend:
-            memories = [asking() for _ in range(20)]
-            for memory in memories:
-                await backend.handler(target("POST /"))(memory)
-        assert [[Message(b"{}", JSON)]] * 20 == [memory.replies for memory in memories]
+
+class TestConfig:
+    @pytest.mark.parametrize(
+        ("field", "value", "why"),
+        [
+            ("url", "erp:8000", "must start with http"),
+            ("url", "ftp://erp", "must start with http"),
+            ("url", "http://", "must start with http"),
+            ("url", "http://ada:secret@erp", "credentials belong under headers"),
+            ("url", "http://erp/?a=1", "holds a host and a path only"),
+            ("headers", {"Host": "x"}, "never set by hand"),
+            ("headers", {"a b": "x"}, "no header name"),
+            ("headers", {"x-key": "a\r\nb"}, "control character"),
+            ("tls", {"verify": False}, "needs an https url"),
+        ],
+    )
+    def test_what_cannot_work_is_refused_with_the_reason(self, field: str, value: object, why: str) -> None:
+        with pytest.raises(ValidationError, match=why):
+            Config.model_validate({"kind": "http", "url": "http://erp", field: value})
+
+    def test_a_key_needs_its_certificate_and_a_certificate_must_be_one(self, tmp_path: Path) -> None:
+        (tmp_path / "x.pem").write_text("nothing")
+        for tls in ({"key": tmp_path / "x.pem"}, {"ca": tmp_path / "x.pem"}, {"cert": tmp_path / "x.pem"}):
+            with pytest.raises(ValidationError, match=r"key needs|must be PEM"):
+                Config.model_validate({"kind": "http", "url": "https://erp", "tls": tls})
+
+    @pytest.mark.parametrize(
+        ("field", "value", "why"),
+        [
+            ("call", "/items", "a method and a path"),
+            ("call", "TRACE /items", "a method and a path"),
+            ("call", "GET items", "a method and a path"),
+            ("call", "GET /items?limit=1", "belongs under query"),
+            ("call", "GET /{a b}", "a method and a path"),
+            ("call", "GET /{a", "a variable is written"),
+            ("query", {"limit": "{limit"}, "a variable is written"),
+            ("headers", {"x-a": "}"}, "a variable is written"),
+            ("headers", {"Connection": "close"}, "never set by hand"),
+            ("forward", ["Transfer-Encoding"], "never set by hand"),
+        ],
+    )
+    def test_a_target_that_cannot_work_is_refused_with_the_reason(self, field: str, value: object, why: str) -> None:
+        with pytest.raises(ValidationError, match=why):
+            CallTo.model_validate({"backend": "erp", "call": "GET /", field: value})
+
+    @pytest.mark.parametrize(
+        ("settings", "many"),
+        [
+            ({}, Many.NEITHER),
+            ({"stream": "sse"}, Many.REPLIES),
+            ({"stream_requests": True}, Many.REQUESTS),
+            ({"stream": "ndjson", "stream_requests": True}, Many.BOTH),
+        ],
+    )
+    def test_the_settings_say_which_sides_stream(self, settings: dict[str, object], many: Many) -> None:
+        to = CallTo.model_validate({"backend": "erp", "call": "POST /", **settings})
+        assert (many, ()) == (to.many(None), to.refusals(None))
+
+    def test_every_template_is_shown_for_its_variables_to_be_checked(self) -> None:
+        to = CallTo.model_validate(
+            {"backend": "erp", "call": "GET /a/{b}/{c=**}", "query": {"d": "{e}"}, "headers": {"f": "{g}"}}
+        )
+        assert ("{b}", "{c}", "{e}", "{g}") == to.templates()
+
+    @pytest.mark.parametrize(
+        ("settings", "many", "why"),
+        [
+            ({"call": "GET /", "stream_requests": True}, None, "has no body"),
+            ({"call": "GET /", "stream": "sse", "format": "protobuf"}, None, "JSON or text"),
+            ({"call": "GET /"}, Many.REPLIES, "streams otherwise"),
+        ],
+    )
+    def test_what_does_not_fit_is_refused(self, settings: dict[str, object], many: Many | None, why: str) -> None:
+        contract = None if many is None else Contract("shop.Items/Get", request=None, reply=None, many=many)  # type: ignore[arg-type]
+        (refusal,) = CallTo.model_validate({"backend": "erp", **settings}).refusals(contract)
+        assert why in refusal
