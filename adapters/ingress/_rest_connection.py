@@ -78,11 +78,11 @@ class Connection(RequestHandler):
         self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> StreamResponse:
         """Answer what the parser refused, or a bug of this very file, with a problem object in place of a page."""
-        del message
+        del request, message
         if status == 500:  # noqa: PLR2004  aiohttp's word for a handler that raised
             self.log_exception("the REST listener failed", exc_info=exc)
-            return self.server.answer_error(request, GatewayError(Reason.BUG, "something went wrong here"))
-        return self.server.answer_error(request, reason_of(exc, self.max_line_size))
+            return self.server.answer_error(GatewayError(Reason.BUG, "something went wrong here"))
+        return self.server.answer_error(reason_of(exc, self.max_line_size))
 
 
 class Listening(Server):
@@ -91,7 +91,7 @@ class Listening(Server):
     def __init__(
         self,
         handler: Callable[[BaseRequest], Awaitable[StreamResponse]],
-        answer_error: Callable[[BaseRequest, GatewayError], StreamResponse],
+        answer_error: Callable[[GatewayError], StreamResponse],
         *,
         max_connections: int,
         head_seconds: float,

@@ -4,60 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
+from typing import cast
 
-from aiohttp.web import BaseRequest, Response, StreamResponse
+from aiohttp.web import BaseRequest, StreamResponse
 
-from adapters.ingress._rest_request import ClosingError, media_type, read_body
-from gateway.errors import GatewayError, HttpAnswer
+from adapters.ingress._rest_answer import Answer, error_answer, head
+from adapters.ingress._rest_request import media_type, read_body
+from gateway.errors import GatewayError
 from gateway.exchange import Call, EndOfMessages, Exchange
 from gateway.framing import NDJSON, SSE, SSE_HEARTBEAT, ndjson, sse
-from gateway.message import JSON, NO_HEADERS, PROBLEM, Headers, Message
-from gateway.status import TABLE, Failure, allowed, problem_body, retry_after
+from gateway.message import JSON, NO_HEADERS, Headers, Message
+from gateway.status import Failure, problem_body
 
 FLUSH_BYTES = 1 << 16
 WAIT_BYTES = 1 << 15
 HEARTBEAT_S = 15.0
-# Ours to say, never a backend's.
-_OWN = frozenset({"content-length", "transfer-encoding", "connection", "content-type", "content-encoding", "date", "server"})
-_NO_BODY = frozenset({204, 205, 304})
-_SAFE_HEADERS = {"Server": "polygate", "X-Content-Type-Options": "nosniff"}
-
-
-def response(status: int, body: bytes, content_type: str, call_id: str, headers: Headers = NO_HEADERS) -> Response:
-    """One whole response, with the exchange's id."""
-    answer = Response(status=status, body=body, headers={**_SAFE_HEADERS, "X-Request-Id": call_id})
-    if body or status not in _NO_BODY:
-        answer.headers["Content-Type"] = content_type
-    for name, value in headers:
-        if not name.startswith(":") and name not in _OWN:
-            answer.headers.add(name, value)
-    return answer
-
-
-def error_response(error: GatewayError, call_id: str) -> Response:
-    """The one place where an error becomes an HTTP answer."""
-    row = TABLE[error.reason]
-    for detail in error.details:
-        if isinstance(detail, HttpAnswer):
-            kind = detail.headers.get("content-type") or "application/octet-stream"
-            return response(detail.status, detail.body, kind, call_id, detail.headers)
-    answer = response(row.http, problem_body(error, call_id), PROBLEM, call_id)
-    seconds = retry_after(error)
-    if seconds is not None and row.http in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
-        answer.headers["Retry-After"] = str(max(1, round(seconds + 0.499)))
-    if row.http == HTTPStatus.METHOD_NOT_ALLOWED:
-        answer.headers["Allow"] = ", ".join(allowed(error))
-    elif row.http == HTTPStatus.UNAUTHORIZED:
-        answer.headers["WWW-Authenticate"] = ", ".join(allowed(error)) or "Bearer"
-    elif row.http in {HTTPStatus.UNSUPPORTED_MEDIA_TYPE, HTTPStatus.NOT_ACCEPTABLE} and allowed(error):
-        answer.headers["Accept"] = ", ".join(allowed(error))
-    if isinstance(error, ClosingError):
-        answer.force_close()
-    return answer
 
 
 class RestExchange(Exchange):
     """One body, one response: kept until the handler returns, so that what fails late is still answered as a failure."""
+
+    __slots__ = ("_headers", "_limit", "_read", "_reply", "_seconds", "call", "request")
 
     def __init__(self, call: Call, request: BaseRequest, limit: int, seconds: float) -> None:
         self.call = call
@@ -76,8 +43,8 @@ class RestExchange(Exchange):
         if self._read:
             raise EndOfMessages
         self._read = True
-        body = await read_body(self.request, self._limit, self._seconds)
-        kind = self.request.headers.get("Content-Type")
+        body = await read_body(self.request, self.call.headers, self._limit, self._seconds)
+        kind = self.call.headers.get("content-type")
         return Message(body, media_type(kind) if kind else JSON)
 
     async def send(self, message: Message) -> None:
@@ -85,19 +52,61 @@ class RestExchange(Exchange):
             raise AssertionError("a second reply to a caller that gets one: refused when the config is loaded")
         self._reply = message
 
-    async def finish(self) -> StreamResponse:
+    async def finish(self) -> Answer | StreamAnswer:
         """The response, once the handler has returned."""
-        status = int(self._headers.get(":status") or 200)
+        status = int(self._headers.get(":status") or 200) if self._headers else 200
         reply = self._reply
         if reply is None:
-            return response(204 if status == HTTPStatus.OK else status, b"", JSON, self.call.id, self._headers)
+            return Answer(204 if status == HTTPStatus.OK else status, b"", JSON, self.call.id, self._headers)
         if isinstance(reply, Failure) and reply.error is not None:
-            return error_response(reply.error, self.call.id)
-        return response(status, reply.body, reply.content_type, self.call.id, self._headers)
+            return error_answer(reply.error, self.call.id)
+        return Answer(status, reply.body, reply.content_type, self.call.id, self._headers)
 
-    async def fail(self, error: GatewayError) -> StreamResponse:
+    async def fail(self, error: GatewayError) -> Answer | StreamAnswer:
         """The response to an error, which here always comes before any answer."""
-        return error_response(error, self.call.id)
+        return error_answer(error, self.call.id)
+
+
+class OptionsExchange(RestExchange):
+    """204, and which methods the path has (RFC 9110 9.3.7)."""
+
+    def __init__(self, call: Call, request: BaseRequest, methods: tuple[str, ...]) -> None:
+        super().__init__(call, request, 0, 0)
+        self._methods = methods
+
+    async def finish(self) -> Answer:
+        return Answer(HTTPStatus.NO_CONTENT, b"", "", self.call.id, Headers((("allow", ", ".join(self._methods)),)))
+
+
+class StreamAnswer:
+    """A response whose head and frames the exchange has written itself; aiohttp writes its end."""
+
+    __slots__ = ("_request", "clean", "keep_alive")
+
+    def __init__(self, request: BaseRequest) -> None:
+        self._request = request
+        self.keep_alive: bool | None = request.keep_alive and request.version == (1, 1)
+        self.clean = True
+
+    def force_close(self) -> None:
+        """The connection closes after this answer."""
+        self.keep_alive = False
+
+    async def prepare(self, _request: BaseRequest) -> None:
+        """Called once by aiohttp: the head is out already."""
+
+    async def write_eof(self) -> None:
+        """Called once by aiohttp: the last chunk (RFC 9112 7.1), unless the stream did not come to its end."""
+        transport = self._request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the caller is gone")
+        if self.clean and self._request.version == (1, 1) and self._request.method != "HEAD":
+            transport.write(b"0\r\n\r\n")
+
+    @property
+    def response(self) -> StreamResponse:
+        """The same, by the name that aiohttp's signatures have for it."""
+        return cast("StreamResponse", self)
 
 
 class StreamExchange(RestExchange):
@@ -105,7 +114,7 @@ class StreamExchange(RestExchange):
 
     def __init__(self, call: Call, request: BaseRequest, limit: int, seconds: float) -> None:
         super().__init__(call, request, limit, seconds)
-        self._response: StreamResponse | None = None
+        self._answer: StreamAnswer | None = None
         self._frames: list[bytes] = []
         self._size = 0
         self._sent = 0
@@ -113,22 +122,19 @@ class StreamExchange(RestExchange):
         self._flush: asyncio.Handle | None = None
         self._beat: asyncio.TimerHandle | None = None
         self._idle = True
+        self._chunked = request.version == (1, 1)
 
     async def accept(self, headers: Headers = NO_HEADERS) -> None:
-        if self._response is not None:
+        if self._answer is not None:
             return
         kind = self.call.accepts
-        answer = StreamResponse(headers={**_SAFE_HEADERS, "X-Request-Id": self.call.id, "Cache-Control": "no-store"})
-        answer.headers["Content-Type"] = kind
-        answer.headers["X-Accel-Buffering"] = "no"
-        for name, value in headers:
-            if not name.startswith(":") and name not in _OWN:
-                answer.headers.add(name, value)
-        if self.request.version == (1, 1):
-            answer.enable_chunked_encoding()
-        await answer.prepare(self.request)
-        self.request.writer.send_headers()
-        self._response = answer
+        self._answer = StreamAnswer(self.request)
+        fields = f"content-type: {kind}\r\ncache-control: no-store\r\nx-accel-buffering: no\r\n"
+        fields += "transfer-encoding: chunked\r\n" if self._chunked else ""
+        fields += "" if self._answer.keep_alive else "connection: close\r\n"
+        transport = self.request.transport
+        if transport is not None and not transport.is_closing():
+            transport.write(head(200, self.call.id, fields, headers))
         if kind == JSON:
             self._write(b"[")
         elif kind == SSE:
@@ -145,7 +151,7 @@ class StreamExchange(RestExchange):
     async def send(self, message: Message) -> None:
         if isinstance(message, Failure) and message.error is not None:
             raise message.error
-        if self._response is None:
+        if self._answer is None:
             await self.accept()
         self._write(self._frame(message))
         self._sent += 1
@@ -166,13 +172,13 @@ class StreamExchange(RestExchange):
             self._flush.cancel()
             self._flush = None
         transport = self.request.transport
-        if not self._frames or transport is None or transport.is_closing():
+        if not self._frames or transport is None or transport.is_closing() or self.request.method == "HEAD":
             return
         chunk = b"".join(self._frames)
         self._frames.clear()
         self._size = 0
         self._idle = False
-        transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if self.request.version == (1, 1) else chunk)
+        transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk)
 
     def _heartbeat(self) -> None:
         """A comment every so often, so that a silent stream is told from a dead one, by both sides."""
@@ -188,19 +194,19 @@ class StreamExchange(RestExchange):
             if handle is not None:
                 handle.cancel()
 
-    async def finish(self) -> StreamResponse:
+    async def finish(self) -> Answer | StreamAnswer:
         await self.accept()
         if self.call.accepts == JSON:
             self._write(b"]")
         self._flush_now()
-        assert self._response is not None  # noqa: S101  accept() has made it
+        assert self._answer is not None  # noqa: S101  accept() has made it
         await self.request.writer.drain()
-        return self._response
+        return self._answer
 
-    async def fail(self, error: GatewayError) -> StreamResponse:
+    async def fail(self, error: GatewayError) -> Answer | StreamAnswer:
         """Before the head: a proper status. After it: in-band, and never a clean end."""
-        if self._response is None:
-            return error_response(error, self.call.id)
+        if self._answer is None:
+            return error_answer(error, self.call.id)
         body = problem_body(error, self.call.id)
         kind = self.call.accepts
         if kind == SSE:
@@ -208,7 +214,8 @@ class StreamExchange(RestExchange):
         elif kind == NDJSON:
             self._write(b'{"error":' + body + b"}\n")
         self._flush_now()
-        if kind == JSON and self.request.transport is not None:
+        if kind == JSON:
             # An array cannot say it: the connection breaks off, so that no client takes half of it for all.
-            self.request.transport.abort()
-        return self._response
+            self._answer.clean = False
+            self._answer.force_close()
+        return self._answer

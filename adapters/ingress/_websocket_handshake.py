@@ -149,7 +149,7 @@ def refusal(error: GatewayError, exchange_id: str) -> Response:
     if error.reason in {Reason.WRONG_METHOD, Reason.UNKNOWN_METHOD}:
         headers["Allow"] = ", ".join(allowed(error)) or "GET"
     elif error.reason is Reason.UNAUTHENTICATED:
-        headers["WWW-Authenticate"] = "Bearer"
+        headers["WWW-Authenticate"] = ", ".join(allowed(error)) or "Bearer"
     elif error.reason is Reason.UPGRADE_REQUIRED:
         headers["Upgrade"] = "websocket"
         headers["Sec-WebSocket-Version"] = "13"

@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 from urllib.parse import unquote
 
 import grpc
@@ -21,6 +21,7 @@ from pydantic import Field, FilePath
 
 from adapters.grpc.conversation import Conversation
 from adapters.grpc.metadata import REQUEST_ID, headers_of
+from adapters.grpc.server import Server
 from adapters.grpc.service import services
 from adapters.grpc.status import status_of
 from gateway.codec import Contract
@@ -154,29 +155,30 @@ class Grpc:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Address]:
         """See `Ingress.serving`."""
-        server = grpc.aio.server(options=self._config.options())
-        server.add_generic_rpc_handlers((_Paths(self),))
-        host, _ = split_bind(self._config.bind)
-        port = self._listen(server)
+        server = Server(self._bound)
         await server.start()
+        host, _ = split_bind(self._config.bind)
         try:
-            yield Address(host, port)
+            yield Address(host, server.port)
         finally:
             await self._drain(server)
 
-    def _listen(self, server: grpc.aio.Server) -> int:
-        bind, tls = self._config.bind, self._config.tls
+    def _bound(self, port: int) -> tuple[grpc.aio.Server, int]:
+        server = grpc.aio.server(options=self._config.options())
+        server.add_generic_rpc_handlers((_Paths(self),))
+        host, given = self._config.bind.rsplit(":", 1)
+        bind, tls = f"{host}:{port or given}", self._config.tls
         try:
             if tls is None:
-                return server.add_insecure_port(bind)
+                return server, server.add_insecure_port(bind)
             authority = tls.client_ca.read_bytes() if tls.client_ca else None
             pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
             credentials = grpc.ssl_server_credentials([pair], authority, require_client_auth=authority is not None)
-            return server.add_secure_port(bind, credentials)
+            return server, server.add_secure_port(bind, credentials)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {bind}") from error
 
-    async def _drain(self, server: grpc.aio.Server) -> None:
+    async def _drain(self, server: Server) -> None:
         """Take no more calls, let those that run end, then end them ourselves: grpcio's own grace drops them without a status."""
         now = asyncio.get_running_loop().time()
         until = max(self._view.drain_until or now, now)
@@ -200,44 +202,45 @@ class Grpc:
             return Found(self._own[target])
         return found
 
-    async def run(self, found: Found, call: Call, context: Any) -> bytes:
+    async def run(self, found: Found, target: str, metadata: Any, context: Any) -> bytes:
         """Run one call to its end. Returns what a method with one reply replies; an error leaves as grpcio's AbortError."""
-        task = asyncio.current_task()
-        if task is None:
-            raise AssertionError("grpcio runs every call in a task of its own")
-        conversation = Conversation(call, context, self._config.first_message_s)
-        handler = found.endpoint.handler
-        if len(self._running) >= self._config.max_exchanges:
-            handler = self._view.refuse("grpc", GatewayError(Reason.OVERLOADED, "too many calls at once")).handler
-        self._running[task] = conversation
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        exchange_id = new_id()
+        conversation: Conversation | None = None
         try:
+            call = self._call(exchange_id, found, target, metadata, context)
+            conversation = Conversation(call, context, self._config.first_message_s)
+            handler = found.endpoint.handler
+            if len(self._running) >= self._config.max_exchanges:
+                handler = self._view.refuse("grpc", GatewayError(Reason.OVERLOADED, "too many calls at once")).handler
+            self._running[task] = conversation
             await handler(conversation)
+            context.set_trailing_metadata(((REQUEST_ID, exchange_id),))
         except GatewayError as error:
-            return await _refuse(context, error, call.id)
+            return await _refuse(context, error, exchange_id)
         except asyncio.CancelledError:
-            if not conversation.cut and task.cancelling():
+            cut = conversation is not None and conversation.cut
+            if not cut and task.cancelling():
                 raise
             # Cut by the drain, or cancelled by nobody: grpcio sends no status for a CancelledError, and the caller would hang.
             for _ in range(task.cancelling()):
                 task.uncancel()
-            return await _refuse(context, _stopping() if conversation.cut else _bug(call.id), call.id)
+            return await _refuse(context, _stopping() if cut else _bug(exchange_id), exchange_id)
         except Exception:
             # grpcio would tell the caller the exception's class and text.
-            log.exception("exchange %s failed", call.id)
-            return await _refuse(context, _bug(call.id), call.id)
-        else:
-            context.set_trailing_metadata(((REQUEST_ID, call.id),))
-            return conversation.reply or b""
+            log.exception("exchange %s failed", exchange_id)
+            return await _refuse(context, _bug(exchange_id), exchange_id)
         finally:
-            del self._running[task]
+            self._running.pop(task, None)
             if self._draining and not self._running:
                 self._emptied.set()
+        return conversation.reply or b""
 
-    def call(self, found: Found, target: str, metadata: Any, context: Any) -> Call:
-        """What the caller asked for."""
+    @staticmethod
+    def _call(exchange_id: str, found: Found, target: str, metadata: Any, context: Any) -> Call:
         left = context.time_remaining()
         return Call(
-            id=new_id(),
+            id=exchange_id,
             protocol="grpc",
             target=target,
             headers=headers_of(metadata),
@@ -284,7 +287,7 @@ class _Paths(grpc.GenericRpcHandler):
 
         # Made per call, for the context that a handler is given does not know its method. grpcio runs an `async def` only.
         async def run(_requests: object, context: Any) -> bytes:
-            return await ingress.run(found, ingress.call(found, target, details.invocation_metadata, context), context)
+            return await ingress.run(found, target, details.invocation_metadata, context)
 
         many = found.endpoint.many
         if many is Many.REPLIES or many is Many.BOTH:

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from http import HTTPStatus
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from aiohttp.http import HttpRequestParser
 from aiohttp.http_parser import HttpRequestParserPy
-from aiohttp.web import BaseRequest, Response, StreamResponse
+from aiohttp.web import BaseRequest, StreamResponse
 from pydantic import ByteSize, Field, FilePath
 
+from adapters.ingress._rest_answer import Answer, error_answer
 from adapters.ingress._rest_connection import Connection, Listening
-from adapters.ingress._rest_exchange import RestExchange, StreamExchange, error_response, response
+from adapters.ingress._rest_exchange import OptionsExchange, RestExchange, StreamAnswer, StreamExchange
 from adapters.ingress._rest_request import METHODS, check_head, check_method, choose, headers_of, query_of
 from gateway.errors import CallerError, GatewayError, Reason
 from gateway.exchange import Call, new_id
-from gateway.message import NO_HEADERS, Headers, Many
+from gateway.message import JSON, Headers, Many
 from gateway.part import Part
 from gateway.port import Address, Bind, ListenerConfig, View, split_bind
-from gateway.route import Endpoint, Found
+from gateway.route import Endpoint
 from gateway.status import allowed
 
 
@@ -78,6 +79,20 @@ class Config(ListenerConfig):
         return Rest(self, view)
 
 
+@dataclass(slots=True)
+class _Head:
+    """What a request's head has said so far."""
+
+    target: str
+    headers: Headers
+    params: Mapping[str, str] = field(default_factory=dict)
+    query: tuple[tuple[str, str], ...] = ()
+    many: Many = Many.NEITHER
+    accepts: str = ""
+    methods: tuple[str, ...] | None = None
+    """The methods to tell, where that is all that was asked (OPTIONS)."""
+
+
 class Rest:
     """See `Ingress`."""
 
@@ -93,7 +108,7 @@ class Rest:
         config = self._config
         server = Listening(
             self._handle,
-            lambda _request, error: error_response(error, new_id()),
+            lambda error: error_answer(error, new_id()).response,
             max_connections=config.max_connections,
             head_seconds=config.head_seconds,
             keepalive_timeout=config.keep_alive_seconds,
@@ -145,16 +160,17 @@ class Rest:
         exchange, endpoint = self._open(request)
         try:
             if isinstance(exchange, StreamExchange):
-                return await self._stream(exchange, endpoint)
-            await endpoint.handler(exchange)
-            answer = await exchange.finish()
+                answer = await self._stream(exchange, endpoint)
+            else:
+                await endpoint.handler(exchange)
+                answer = await exchange.finish()
         except GatewayError as error:
             answer = await exchange.fail(error)
         if not self._view.ready:
             answer.force_close()
-        return answer
+        return answer.response
 
-    async def _stream(self, exchange: StreamExchange, endpoint: Endpoint) -> StreamResponse:
+    async def _stream(self, exchange: StreamExchange, endpoint: Endpoint) -> Answer | StreamAnswer:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  aiohttp runs each handler in a task
         self._streams[task] = False
@@ -172,60 +188,53 @@ class Rest:
             del self._streams[task]
 
     def _open(self, request: BaseRequest) -> tuple[RestExchange, Endpoint]:
-        """The exchange of a request, and what will answer it: its route, or a refusal."""
+        """The exchange of a request, and what will answer it: its route, or a refusal of our own, observed like the rest."""
         config = self._config
-        found: Found | None = None
-        refusal: GatewayError | None = None
-        method, path, accepts = request.method, "/", ""
-        query: tuple[tuple[str, str], ...] = ()
-        headers: Headers = NO_HEADERS
-        streams = False
+        method = request.method
+        head = _Head(f"{method} /", headers_of(request))
         try:
-            target = check_head(request, config.max_fields)
-            check_method(method)
-            path, _, text = target.partition("?")
-            query = query_of(text.partition("#")[0])
-            headers = headers_of(request)
-            found = self._view.find("rest", f"{method} {path}")
-            streams = bool(found.endpoint.many & Many.REPLIES)
-            if found.error is None:
-                accept = ", ".join(headers.all("accept"))
-                accepts = choose(accept, found.endpoint.offers, streams=streams)
+            endpoint = self._read_head(request, head)
         except GatewayError as error:
-            refusal, streams = error, False
+            head.many = Many.NEITHER
+            endpoint = self._view.refuse("rest", error)
         connection = request.protocol
         call = Call(
-            id=new_id(),
-            protocol="rest",
-            target=f"{method} {path}",
-            headers=headers,
-            params=found.params if found else {},
-            query=query,
-            many=Many.REPLIES if streams else Many.NEITHER,
+            new_id(),
+            "rest",
+            head.target,
+            head.headers,
+            head.params,
+            head.query,
+            head.many,
             peer=connection.peer if isinstance(connection, Connection) else "",
-            accepts=accepts,
-            snapshot=streams and accepts == "application/json",
+            accepts=head.accepts,
+            snapshot=bool(head.many) and head.accepts == JSON,
         )
-        kind = StreamExchange if streams else RestExchange
-        exchange = kind(call, request, int(config.max_body), config.body_seconds)
-        if refusal is None and found is not None:
-            if method == "OPTIONS" and found.error is not None and found.error.reason is Reason.WRONG_METHOD:
-                return _Options(call, request, allowed(found.error)), Endpoint(found.endpoint.route, _nothing)
-            return exchange, found.endpoint
-        assert refusal is not None  # noqa: S101  without a refusal there is a Found
-        return exchange, self._view.refuse("rest", refusal)
+        if head.methods is not None:
+            return OptionsExchange(call, request, head.methods), endpoint
+        kind = StreamExchange if head.many else RestExchange
+        return kind(call, request, int(config.max_body), config.body_seconds), endpoint
+
+    def _read_head(self, request: BaseRequest, head: _Head) -> Endpoint:
+        """Fill in what a request's head says. GatewayError where it is refused before there is a route to ask."""
+        method = request.method
+        path, _, text = check_head(request, head.headers, self._config.max_fields).partition("?")
+        head.target = f"{method} {path}"
+        check_method(method)
+        head.query = query_of(text.partition("#")[0]) if text else ()
+        found = self._view.find("rest", head.target)
+        if found.error is not None:
+            if method == "OPTIONS" and found.error.reason is Reason.WRONG_METHOD:
+                head.methods = allowed(found.error)
+                return Endpoint(found.endpoint.route, _nothing)
+            return found.endpoint
+        endpoint = found.endpoint
+        head.params, head.many = found.params, endpoint.many & Many.REPLIES
+        accept = ", ".join(head.headers.all("accept"))
+        head.accepts = choose(accept, endpoint.offers, streams=bool(head.many))
+        # A stream has no length to tell: its head says all that there is to say of it.
+        return Endpoint(endpoint.route, _nothing) if head.many and method == "HEAD" else endpoint
 
 
 async def _nothing(_exchange: object) -> None:
-    """OPTIONS asks for nothing but its head."""
-
-
-class _Options(RestExchange):
-    """204, and which methods the path has (RFC 9110 9.3.7)."""
-
-    def __init__(self, call: Call, request: BaseRequest, methods: tuple[str, ...]) -> None:
-        super().__init__(call, request, 0, 0)
-        self._methods = methods
-
-    async def finish(self) -> Response:
-        return response(HTTPStatus.NO_CONTENT, b"", "", self.call.id, Headers((("allow", ", ".join(self._methods)),)))
+    """OPTIONS, and HEAD of a stream, ask for nothing but a head."""

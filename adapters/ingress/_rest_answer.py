@@ -1,0 +1,116 @@
+"""HTTP answers, written in one piece. They have what aiohttp's server asks of a response: prepare, write_eof, keep_alive.
+
+aiohttp's own Response costs as much as all the rest of a small request; a head of six fields needs none of it.
+"""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import cast
+
+from aiohttp.web import BaseRequest, StreamResponse
+
+from adapters.ingress._rest_request import ClosingError
+from gateway.errors import GatewayError, HttpAnswer
+from gateway.message import NO_HEADERS, PROBLEM, Headers
+from gateway.status import TABLE, allowed, problem_body, retry_after
+
+DRAIN_BYTES = 1 << 16
+_NO_BODY = frozenset({204, 205, 304})
+# Ours to say, never a backend's.
+_OWN = frozenset(
+    {"content-length", "transfer-encoding", "connection", "content-type", "content-encoding", "date", "server", "keep-alive"}
+)
+_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
+_clock = [0, ""]
+
+
+def _now() -> str:
+    """The Date of this second (RFC 9110 6.6.1)."""
+    second = int(time.time())
+    if _clock[0] != second:
+        _clock[:] = [second, formatdate(second, usegmt=True)]
+    return cast("str", _clock[1])
+
+
+def head(status: int, call_id: str, fields: str, extra: Headers) -> bytes:
+    """A response's head. What a backend's headers say is one line each, and never in the place of our own."""
+    line = _LINES.get(status) or f"HTTP/1.1 {status} -"
+    for name, value in extra:
+        if name not in _OWN and not name.startswith(":") and name.isascii() and "\r" not in value and "\n" not in value:
+            fields += f"{name}: {value}\r\n"
+    always = f"server: polygate\r\nx-content-type-options: nosniff\r\nx-request-id: {call_id}\r\ndate: {_now()}"
+    return f"{line}\r\n{always}\r\n{fields}\r\n".encode("latin-1", "replace")
+
+
+class Answer:
+    """One whole response."""
+
+    __slots__ = ("_body", "_content_type", "_head_only", "_headers", "_id", "_request", "keep_alive", "status")
+
+    def __init__(self, status: int, body: bytes, content_type: str, call_id: str, headers: Headers = NO_HEADERS) -> None:
+        self.status = status
+        self.keep_alive: bool | None = None
+        self._body = body
+        self._content_type = content_type
+        self._id = call_id
+        self._headers = headers
+
+    def with_header(self, name: str, value: str) -> None:
+        """Add one header of ours."""
+        self._headers = self._headers.plus((name, value))
+
+    def force_close(self) -> None:
+        """The connection closes after this answer."""
+        self.keep_alive = False
+
+    async def prepare(self, request: BaseRequest) -> None:
+        """Called once by aiohttp, before write_eof."""
+        self._request = request
+        # An HTTP/1.0 caller would have to be told that the connection stays; none needs it to.
+        if self.keep_alive is None:
+            self.keep_alive = request.keep_alive and request.version == (1, 1)
+
+    async def write_eof(self) -> None:
+        """Called once by aiohttp. A ConnectionError is its word for a caller who is gone."""
+        transport = self._request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the caller is gone")
+        body = self._body
+        fields = "" if self.keep_alive else "connection: close\r\n"
+        if self.status not in _NO_BODY:
+            fields += f"content-type: {self._content_type}\r\ncontent-length: {len(body)}\r\n"
+        start = head(self.status, self._id, fields, self._headers)
+        transport.write(start if self._request.method == "HEAD" else start + body)
+        if len(body) > DRAIN_BYTES:
+            await self._request.writer.drain()
+
+    @property
+    def response(self) -> StreamResponse:
+        """The same, by the name that aiohttp's signatures have for it."""
+        return cast("StreamResponse", self)
+
+
+def error_answer(error: GatewayError, call_id: str) -> Answer:
+    """The one place where an error becomes an HTTP answer."""
+    row = TABLE[error.reason]
+    for detail in error.details:
+        if isinstance(detail, HttpAnswer):
+            kind = detail.headers.get("content-type") or "application/octet-stream"
+            return Answer(detail.status, detail.body, kind, call_id, detail.headers)
+    answer = Answer(row.http, problem_body(error, call_id), PROBLEM, call_id)
+    seconds = retry_after(error)
+    names = ", ".join(allowed(error))
+    if seconds is not None and row.http in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
+        answer.with_header("retry-after", str(max(1, round(seconds + 0.499))))
+    if row.http == HTTPStatus.METHOD_NOT_ALLOWED:
+        answer.with_header("allow", names)
+    elif row.http == HTTPStatus.UNAUTHORIZED:
+        answer.with_header("www-authenticate", names or "Bearer")
+    elif row.http in {HTTPStatus.UNSUPPORTED_MEDIA_TYPE, HTTPStatus.NOT_ACCEPTABLE} and names:
+        answer.with_header("accept", names)
+    if isinstance(error, ClosingError):
+        answer.force_close()
+    return answer
