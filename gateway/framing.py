@@ -96,7 +96,7 @@ class Events:
 
     def _clear(self) -> None:
         self._data: list[str] = []
-        self._size = 0
+        self._size = -1  # joined, n lines have n - 1 breaks
         self._name = ""
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
@@ -117,7 +117,7 @@ class Events:
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "data":
-            self._size += len(value)
+            self._size += len(value) + 1
             if self._size > self._limit:
                 raise LineTooLongError(f"an event is longer than {self._limit} bytes")
             self._data.append(value)

@@ -265,3 +265,7 @@ class TestStream:
             await handler(many)
             await handler(none)
         assert [[b'["1\\n", "2\\n"]'], [b"[]"]] == [[message.body for message in memory.replies] for memory in (many, none)]
+
+    async def test_an_event_of_empty_lines_is_bounded_too(self) -> None:
+        _, error = await streamed("sse", b"data\n" * 2000, kind="text/event-stream")
+        assert Reason.BAD_ANSWER == (error and error.reason)
