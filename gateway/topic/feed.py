@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
-from gateway.errors import BackendError, CallerError, GatewayError, Reason
+from gateway.errors import BackendError, CallerError, Reason
 from gateway.port import Record
 from gateway.task import Tasks
 from gateway.topic.log import Log, Offsets
@@ -61,12 +61,12 @@ class Feed:
             self._changed = asyncio.get_running_loop().create_future()
         await asyncio.shield(self._changed)
 
-    def add(self, records: Sequence[Record]) -> None:
-        """New records, in order per partition; wakes every follower that waits."""
+    def add(self, records: Sequence[Record], at: Offsets) -> None:
+        """New records, in order per partition, and the place after them; wakes every follower that waits."""
         for record in records:
             self._ring.append(record)
             self._size += len(record.body)
-            self.end[record.partition] = record.offset + 1
+        self.end.update(at)
         # Cut to half when full: shifting a list costs by its length, so it must not happen for each record.
         if len(self._ring) > RING_RECORDS or self._size > RING_BYTES:
             keep, size = 0, 0
@@ -79,6 +79,18 @@ class Feed:
             del self._ring[:cut]
             self.first += cut
             self._size = size
+        self._wake()
+
+    def restart(self, at: Offsets) -> None:
+        """Read on from a later place, over a gap. Whoever stands before it finds that its place is gone, by reading the log."""
+        # One more than the ring held, so that whoever has read all of it looks again as well.
+        self.first += len(self._ring) + 1
+        self._ring.clear()
+        self._size = 0
+        self.start({**self.end, **at})
+        self._wake()
+
+    def _wake(self) -> None:
         changed, self._changed = self._changed, None
         if changed is not None and not changed.done():
             changed.set_result(None)
@@ -92,12 +104,26 @@ class Feed:
                     while True:
                         records = await reader.read()
                         pause = BACKOFF_S[0]
-                        if records:
-                            self.add(records)
-            except GatewayError as error:
+                        if reader.at != self.end:
+                            self.add(records, reader.at)
+            except CallerError:
+                await self._overtaken()
+            except BackendError as error:
                 log.warning("feed of %s waits %.1f s: %s", self.topic, pause, error.message)
+            except Exception:
+                log.exception("feed of %s waits %.1f s", self.topic, pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, BACKOFF_S[1])
+
+    async def _overtaken(self) -> None:
+        """Retention was faster than our reading: go on with what is left."""
+        try:
+            starts = await self.log.starts(self.topic)
+        except BackendError as error:
+            log.warning("feed of %s: %s", self.topic, error.message)
+            return
+        log.warning("feed of %s: retention has overtaken its reader", self.topic)
+        self.restart({partition: max(start, self.end.get(partition, 0)) for partition, start in starts.items()})
 
 
 class Follower:
@@ -124,6 +150,10 @@ class Follower:
                 fresh = [record for record in records if record.offset >= self.at.get(record.partition, 0)]
                 if fresh:
                     return self._moved(fresh)
+            elif any(self.at.get(partition, 0) < offset for partition, offset in feed.end.items()):
+                # The log's end moves without a record too: a transaction's marker has an offset.
+                self.at = {**self.at, **{partition: max(self.at.get(partition, 0), end) for partition, end in feed.end.items()}}
+                return ()
             else:
                 await feed.changed()
 
@@ -188,6 +218,6 @@ class Feeds:
                 self._running.pop(topic).cancel()
 
 
-def gone(topic: str) -> GatewayError:
+def gone(topic: str) -> CallerError:
     """For a place that the topic's retention has overtaken: never skipped in silence."""
     return CallerError(Reason.INVALID, f"{topic} no longer holds the records after this cursor; start at earliest or latest")
