@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import ClassVar, Self
 
 from pydantic import Field
 
-from gateway.errors import BackendError, Reason
+from gateway.errors import BackendError, GatewayError, Reason
 from gateway.exchange import Exchange, Handler
 from gateway.message import Headers, Message
 from gateway.port import Record, Target, TargetConfig
@@ -18,6 +19,8 @@ from gateway.template import Template
 from gateway.topic.feed import Feeds, Follower
 from gateway.topic.log import CORRELATION, ERROR, REPLY_TO, Log
 from gateway.topic.publish import Addressing, due, record_headers
+
+log = logging.getLogger("polygate")
 
 MAX_WAITING = 10_000
 
@@ -53,8 +56,7 @@ class Asking:
         self._stack = AsyncExitStack()
         self._tasks = Tasks()
         self._waiting: dict[str, asyncio.Future[Record]] = {}
-        self._listening: dict[str, asyncio.Task[None]] = {}
-        self._opening = asyncio.Lock()
+        self._listening: dict[str, asyncio.Future[None]] = {}
         self.unmatched = 0
 
     async def __aenter__(self) -> Self:
@@ -66,14 +68,13 @@ class Asking:
 
     async def listen(self, topic: str) -> None:
         """Read a reply topic from its present end on; a no-op once it is read."""
-        if topic in self._listening:
-            return
-        async with self._opening:
-            if topic not in self._listening:
-                started = asyncio.get_running_loop().create_future()
-                task = self._tasks.spawn(self._match(topic, started), f"replies on {topic}")
-                await started
-                self._listening[topic] = task
+        started = self._listening.get(topic)
+        if started is None:
+            started = self._listening[topic] = asyncio.get_running_loop().create_future()
+            self._tasks.spawn(self._match(topic, started), f"replies on {topic}")
+        if not started.done():
+            # Others wait for it too: one of them who leaves must not end it.
+            await asyncio.shield(started)
 
     async def _match(self, topic: str, started: asyncio.Future[None]) -> None:
         try:
@@ -81,13 +82,15 @@ class Asking:
                 follower = Follower(feed, await self.log.ends(topic))
                 started.set_result(None)
                 await self._follow(follower)
-        except BackendError as error:
-            if not started.done():
+        except GatewayError as error:
+            if started.done():
+                log.warning("replies on %s are read anew with the next question: %s", topic, error.message)
+            else:
                 started.set_exception(error)
         finally:
-            self._listening.pop(topic, None)
+            del self._listening[topic]
             if not started.done():
-                started.cancel()
+                started.set_exception(BackendError(Reason.UNREACHABLE, "the gateway is about to stop"))
 
     async def _follow(self, follower: Follower) -> None:
         while True:
