@@ -94,6 +94,10 @@ async def _place(log: Log, topic: str, start: str) -> Offsets:
         raise _wrong("start", "is a cursor of another topic")
     if any(offset < starts[partition] for partition, offset in cursor.items()):
         raise gone(topic)
+    ends = await log.ends(topic)
+    if any(offset > ends[partition] for partition, offset in cursor.items()):
+        # Waiting for the log to get there would skip all that comes before.
+        raise _wrong("start", "is a cursor of another topic")
     return {**starts, **cursor}
 
 
