@@ -6,6 +6,7 @@ import base64
 import json
 import re
 from collections.abc import Mapping
+from math import isinf
 
 from gateway.errors import CallerError, FieldError, Reason
 from gateway.message import JSON, Message
@@ -14,7 +15,7 @@ from gateway.topic.log import Offsets, rfc3339
 EVENT = "polygate.v1.Event"
 RECEIPT = "polygate.v1.Receipt"
 
-_CURSOR = re.compile(r"\d{1,9}:\d{1,19}(?:,\d{1,9}:\d{1,19}){0,9999}\Z")
+_CURSOR = re.compile(r"[0-9]{1,9}:[0-9]{1,19}(?:,[0-9]{1,9}:[0-9]{1,19}){0,9999}\Z")
 
 
 def cursor_of(offsets: Offsets) -> str:
@@ -40,9 +41,9 @@ def plain(message: Message) -> dict[str, object]:
     }
     if message.content_type == JSON:
         try:
-            return {**event, "body": json.loads(message.body)}
-        except ValueError:
-            pass  # a record that says JSON and is none is shown as the text that it is
+            return {**event, "body": _json(message.body)}
+        except (ValueError, RecursionError):
+            pass  # a record that says JSON and is none, or none that we may send on, is shown as the text that it is
     text = _text(message.body)
     if text is not None:
         return {**event, "body": text}
@@ -58,6 +59,25 @@ def mapped(message: Message) -> dict[str, object]:
         "headers": {name: {"values": values} for name, values in _headers(message).items()},
         "body": base64.b64encode(message.body).decode(),
     }
+
+
+def _json(body: bytes) -> object:
+    """A JSON body that can be embedded in another: ValueError for numbers and characters that JSON cannot carry."""
+    value = json.loads(body, parse_constant=_refused, parse_float=_finite)
+    if b"\\u" in body:
+        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair cannot be written in UTF-8
+    return value
+
+
+def _refused(name: str) -> float:
+    raise ValueError(name)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if isinf(value):
+        raise ValueError(text)
+    return value
 
 
 def _headers(message: Message) -> Mapping[str, list[str]]:

@@ -1,0 +1,82 @@
+"""The verb publish."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from gateway.errors import BackendError, CallerError, Reason
+from gateway.exchange import Call, Memory
+from gateway.message import JSON, Headers, Message
+from gateway.port import Target
+from gateway.topic import Topics
+from gateway.topic.log import Place
+from gateway.topic.publish import DEFAULT_S, MARGIN_S, PublishTo, due, receipt
+from tests.fake_log import FakeLog, unreachable
+
+
+@pytest.fixture
+def log():
+    return FakeLog({"orders": 1, "orders.eu": 1})
+
+
+def handler(log, topic="orders", key=None):
+    spec = PublishTo(backend="b", publish=topic, key=key)
+    return Topics(log).handler(Target("r", spec, fields=json.loads))
+
+
+async def test_a_message_becomes_a_record_and_the_answer_is_its_receipt(log):
+    exchange = Memory(Message(b'{"n":1}', JSON, b"k", Headers((("a", "b"),))))
+    await handler(log)(exchange)
+    (record,) = log.topics["orders"][0]
+    assert (b'{"n":1}', b"k") == (record.body, record.key)
+    (reply,) = exchange.replies
+    assert JSON == reply.content_type
+    assert {"topic": "orders", "partition": 0, "offset": 0, "timestamp": "2023-11-14T22:13:20.000Z"} == json.loads(reply.body)
+    assert "201" == exchange.headers.get(":status")
+
+
+async def test_topic_and_key_come_from_path_and_message(log):
+    call = Call("1", "rest", "POST /", params={"region": "eu"})
+    await handler(log, "orders.{region}", "{customer}")(Memory(Message(b'{"customer":"ada"}', JSON), call=call))
+    assert [b"ada"] == [record.key for record in log.topics["orders.eu"][0]]
+
+
+async def test_a_variable_that_nobody_gives_is_malformed_and_nothing_is_written(log):
+    with pytest.raises(CallerError) as caught:
+        await handler(log, key="{customer}")(Memory(Message(b"{}", JSON)))
+    assert Reason.MALFORMED == caught.value.reason
+    assert [] == log.topics["orders"][0]
+
+
+async def test_a_record_has_the_trace_and_the_id_of_its_exchange_and_no_reserved_header_of_the_caller(log):
+    call = Call("id-1", "rest", "POST /", headers=Headers((("traceparent", "00-1"), ("cookie", "secret"), ("tracestate", "x"))))
+    headers = Headers((("own", "1"), ("polygate-reply-to", "evil")))
+    await handler(log)(Memory(Message(b"{}", JSON, headers=headers), call=call))
+    (record,) = log.topics["orders"][0]
+    assert (("own", "1"), ("traceparent", "00-1"), ("tracestate", "x"), ("x-request-id", "id-1")) == record.headers
+
+
+async def test_what_the_log_refuses_is_refused_before_anything_is_accepted(log):
+    log.broken = unreachable()
+    exchange = Memory(Message(b"{}", JSON))
+    with pytest.raises(BackendError):
+        await handler(log)(exchange)
+    assert exchange.headers is None
+
+
+async def test_the_record_is_due_a_little_before_its_caller_is_answered():
+    assert 100.0 - MARGIN_S == due(Call("1", "rest", "", deadline=100.0))
+    now = asyncio.get_running_loop().time()
+    assert now + DEFAULT_S <= due(Call("1", "rest", ""))
+
+
+def test_a_receipt_says_zeros_too():
+    assert b'{"topic":"t","partition":0,"offset":0,"timestamp":"1970-01-01T00:00:00.000Z"}' == receipt(Place("t", 0, 0, 0))
+
+
+def test_its_templates_are_told_for_checking():
+    assert ("a.{b}",) == PublishTo(backend="b", publish="a.{b}").templates()
+    assert ("a", "{k}") == PublishTo(backend="b", publish="a", key="{k}").templates()
