@@ -1,28 +1,20 @@
 """One WebSocket connection as the gateway wants it: what arrives is bounded and checked at once, nobody is waited for for ever.
 
-The library frames and negotiates. Ours are the inbox (the library's grows by whatever one read of the socket holds, and looks
-at text only when it is asked for), the watch over the peer (the library's waits for ever on one that stops reading) and the
-refusals (the library's say who it is and what it was sent).
+The library's own connection looks at text only when it is asked for, and waits for ever on a peer that stops reading.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from websockets.asyncio.server import Server, ServerConnection
-from websockets.extensions import ServerExtensionFactory
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Response
 from websockets.protocol import Event, State
-from websockets.server import ServerProtocol
-from websockets.typing import LoggerLike, StatusLike, Subprotocol
 
-from gateway.exchange import EndOfMessages
+from adapters.ingress._websocket_framing import Framing, Terms
+from adapters.ingress._websocket_inbox import Inbox
 from gateway.message import Message
 
 SLICE = 8 << 10
@@ -31,15 +23,9 @@ MAX_HEAD = 64 << 10
 """Of request line and headers together: the library bounds each line only."""
 MAX_FRAGMENTS = 4096
 """Of one message: empty ones add nothing to its size."""
-HELD_BYTES = 64 << 10
-"""What the inbox may hold before reading pauses, whatever the number of messages."""
-
 OPEN, CONNECTING = State.OPEN, State.CONNECTING
-TEXT, BINARY, CONT, PONG = Opcode.TEXT, Opcode.BINARY, Opcode.CONT, Opcode.PONG
+TEXT, BINARY, CONT = Opcode.TEXT, Opcode.BINARY, Opcode.CONT
 INVALID_DATA, TOO_BIG, PEER_TIMEOUT = 1007, 1009, 3008
-
-Refuse = Callable[[int], Response]
-"""The answer for a status that the library refuses with."""
 
 
 class Talk(Protocol):
@@ -49,138 +35,14 @@ class Talk(Protocol):
         """The caller goes: by a close frame, or without a word."""
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a connection is held to, the same for all of a listener."""
+class Count(Protocol):
+    """Who keeps count of the connections."""
 
-    text: str
-    """The content type of text frames."""
-    binary: str
-    """And of binary ones."""
-    max_size: int
-    max_queue: int
-    write_limit: int
-    open_timeout: float
-    close_timeout: float
-    ping_interval: float
-    ping_timeout: float
-    extensions: Sequence[ServerExtensionFactory]
-    subprotocols: tuple[str, ...]
-    refuse: Refuse
-    logger: LoggerLike
+    def made(self, wire: Wire) -> None:
+        """It is there: with TLS, once that is agreed on."""
 
-
-class Framing(ServerProtocol):
-    """The library's framing, with answers of our own and no debt of pongs."""
-
-    def __init__(self, terms: Terms) -> None:
-        self._refuse = terms.refuse
-        self.start = b""
-        self.congested = False
-        self.owed: Frame | None = None
-        super().__init__(
-            extensions=terms.extensions,
-            subprotocols=cast("Sequence[Subprotocol]", terms.subprotocols) or None,
-            max_size=terms.max_size,
-            logger=terms.logger,
-        )
-
-    def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
-        """The first of ours that the caller offers; none is no reason to refuse."""
-        return next((name for name in self.available_subprotocols or () if name in subprotocols), None)
-
-    def reject(self, status: StatusLike, text: str) -> Response:
-        """Every refusal of the library comes through here; its text is dropped."""
-        del text
-        return self._refuse(int(status))
-
-    def send_response(self, response: Response) -> None:
-        self._refuse = _answered
-        super().send_response(response)
-
-    def send_eof(self) -> None:
-        """What the library takes for no HTTP at all it answers with nothing; we say 400, or 405 to a POST with a body."""
-        if self.state is CONNECTING and self._refuse is not _answered:
-            status = 400 if self.start.startswith(b"GET ") or b" " not in self.start else 405
-            self.writes.append(self._refuse(status).serialize())
-            self._refuse = _answered
-        super().send_eof()
-
-    def send_frame(self, frame: Frame) -> None:
-        """While the peer does not read, only the latest ping is owed an answer (RFC 6455, 5.5.3)."""
-        if self.congested and frame.opcode is PONG:
-            self.owed = frame
-        else:
-            super().send_frame(frame)
-
-
-def _answered(status: int) -> Response:
-    raise AssertionError(f"a second answer to one request: {status}")
-
-
-class Inbox:
-    """The messages that have come and were not yet received."""
-
-    def __init__(self, limit: int, resume: Callable[[], None]) -> None:
-        self._limit = limit
-        self._low = limit // 4
-        self._resume = resume
-        self._messages: deque[Message] = deque()
-        self._held = 0
-        self._waiter: asyncio.Future[None] | None = None
-        self._loop = asyncio.get_running_loop()
-        self.ended = False
-        """No further message will come."""
-        self.told = False
-        """And whoever receives knows it."""
-        self.used = False
-        self.full = False
-
-    @property
-    def waiting(self) -> bool:
-        """Somebody receives now."""
-        return self._waiter is not None
-
-    def put(self, message: Message) -> bool:
-        """Add one. True where that makes it full: the socket is then not to be read until `resume` is called."""
-        self._messages.append(message)
-        self._held += len(message.body)
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-        if self.full or (len(self._messages) <= self._limit and self._held <= HELD_BYTES):
-            return False
-        self.full = True
-        return True
-
-    async def get(self) -> Message:
-        """The next one. Raises EndOfMessages after the last."""
-        self.used = True
-        messages = self._messages
-        while not messages:
-            if self.ended:
-                self.told = True
-                raise EndOfMessages
-            waiter = self._waiter = self._loop.create_future()
-            try:
-                await waiter
-            finally:
-                self._waiter = None
-        message = messages.popleft()
-        self._held -= len(message.body)
-        if self.full and len(messages) <= self._low and self._held <= HELD_BYTES:
-            self.full = False
-            self._resume()
-        return message
-
-    def end(self, *, keep: bool = True) -> None:
-        """No further message comes; those that are there are received first, or dropped."""
-        self.ended = True
-        if not keep:
-            self._messages.clear()
-            self._held, self.full = 0, False
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def lost(self, wire: Wire) -> None:
+        """It is gone."""
 
 
 class Wire(ServerConnection):
@@ -188,10 +50,10 @@ class Wire(ServerConnection):
 
     protocol: Framing
 
-    def __init__(self, server: Server, terms: Terms, gone: Callable[[Wire], None], **settings: Any) -> None:
+    def __init__(self, server: Server, terms: Terms, count: Count, **settings: Any) -> None:
         super().__init__(Framing(terms), server, **settings)
         self._terms = terms
-        self._gone = gone
+        self._count = count
         self.talk: Talk | None = None
         self.inbox = Inbox(terms.max_queue, self._resume)
         self.open_until = self.loop.time() + terms.open_timeout
@@ -209,6 +71,7 @@ class Wire(ServerConnection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._count.made(self)
         self._watch = self.loop.call_at(self.open_until, self._slow)
 
     def data_received(self, data: bytes) -> None:
@@ -329,7 +192,7 @@ class Wire(ServerConnection):
 
     def turn_away(self) -> None:
         """The listener stops, and this caller has not asked for anything yet."""
-        if self.request is None and not self.protocol.eof_sent:
+        if self._watch is not None and self.request is None and not self.protocol.eof_sent:
             self._refuse(503)
 
     def fail(self, code: int, reason: str) -> None:
@@ -375,7 +238,7 @@ class Wire(ServerConnection):
         self.inbox.end(keep=self.protocol.close_rcvd is not None)
         if self.talk is not None:
             self.talk.leave(orderly=self.protocol.close_rcvd is not None)
-        self._gone(self)
+        self._count.lost(self)
 
     # The watch over the peer
 
@@ -410,29 +273,3 @@ class Wire(ServerConnection):
             self.transport.abort()
         else:
             self.transport.close()
-
-
-class Refusal(asyncio.Protocol):
-    """A connection beyond the listener's limit: answered as soon as it is there, with nothing read and no task started."""
-
-    def __init__(self, response: Response, linger: float) -> None:
-        self._response = response.serialize()
-        self._linger = linger
-        self._transport: asyncio.Transport | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.write(self._response)
-        # Closing while the request is on its way would reset the connection, and the answer with it.
-        self._timer = asyncio.get_running_loop().call_later(self._linger, self._transport.abort)
-
-    def data_received(self, data: bytes) -> None:
-        del data
-        if self._transport is not None:
-            self._transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        del exc
-        if self._timer is not None:
-            self._timer.cancel()

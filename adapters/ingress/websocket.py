@@ -16,8 +16,9 @@ from websockets.extensions.permessage_deflate import enable_server_permessage_de
 from websockets.http11 import Request, Response
 
 from adapters.ingress._websocket_exchange import RESTART, Conversation
+from adapters.ingress._websocket_framing import Refusal, Terms
 from adapters.ingress._websocket_handshake import add_headers, check, headers_of, refusal, refusal_of_status, split_target
-from adapters.ingress._websocket_wire import Refusal, Terms, Wire
+from adapters.ingress._websocket_wire import Wire
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Call, new_id
 from gateway.message import BYTES, JSON, PROTOBUF, TEXT, Many
@@ -187,11 +188,18 @@ class WebSocket:
     def _connection(self, _protocol: object, server: Server, **settings: Any) -> asyncio.Protocol:
         if len(self._wires) >= self._config.max_connections:
             return Refusal(refusal_of_status(503), LINGER_S)
-        wire = Wire(server, self._terms, self._gone, **settings)
-        self._wires.add(wire)
+        wire = Wire(server, self._terms, self, **settings)
+        if self._config.tls is None:
+            # Counted at once: many may come in one turn of the loop. One that fails at TLS is never heard of again.
+            self.made(wire)
         return wire
 
-    def _gone(self, wire: Wire) -> None:
+    def made(self, wire: Wire) -> None:
+        """See `Count`."""
+        self._wires.add(wire)
+
+    def lost(self, wire: Wire) -> None:
+        """See `Count`."""
         self._wires.discard(wire)
         self._talks.pop(wire, None)
         if not self._wires:
