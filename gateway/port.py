@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Protocol, Self, runtime_checkable
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from gateway.codec import NO_CONTRACTS, Contract, Contracts
 from gateway.errors import GatewayError
@@ -17,7 +17,18 @@ from gateway.message import JSON, Headers, Many, Message, value
 from gateway.part import Part
 from gateway.route import Endpoint, Find
 
-Bind = Annotated[str, Field(pattern=r"^.*:\d{1,5}$", examples=["127.0.0.1:8080", "[::1]:8080", "0.0.0.0:0"])]
+MAX_PORT = 65_535
+
+
+def _bindable(bind: str) -> str:
+    host, separator, port = bind.rpartition(":")
+    bare = ":" in host and not (host.startswith("[") and host.endswith("]"))
+    if not separator or bare or not (port.isascii() and port.isdigit()) or int(port) > MAX_PORT:
+        raise ValueError("must be host:port, as in 127.0.0.1:8080 or [::1]:8080")
+    return bind
+
+
+Bind = Annotated[str, AfterValidator(_bindable), Field(examples=["127.0.0.1:8080", "[::1]:8080", "0.0.0.0:0"])]
 """host:port; port 0 takes a free one."""
 
 
@@ -57,6 +68,10 @@ class TargetConfig(Part):
     def templates(self) -> Sequence[str]:
         """Every template of the target, so that a variable that no side gives is refused when loading."""
         return ()
+
+    def method(self) -> str | None:
+        """The contract's method that it calls ("shop.v1.Stock/Get"), where it calls one by name."""
+        return None
 
     def refusals(self, contract: Contract | None) -> Sequence[str]:
         """Why this target cannot work, as far as can be told when loading."""
@@ -134,6 +149,8 @@ class BackendConfig(Part, ABC):
 
     kind: str
     verbs: ClassVar[Mapping[str, type[TargetConfig]]]
+    consumable: ClassVar[bool] = False
+    """Whether what it builds is a `Source`."""
 
     def refusals(self, target: TargetConfig, contract: Contract | None) -> Sequence[str]:
         """Why a target cannot work on this very backend, as far as can be told when loading."""
@@ -196,6 +213,15 @@ class ListenerConfig(Part, ABC):
     def limit(self) -> int:
         """The largest message that it takes, in bytes."""
         return 1 << 20
+
+    def asks(self) -> Sequence[str] | None:
+        """Every call that it will ever make, as a route writes it under `when:`; None where that is up to its callers."""
+        return None
+
+    def refusals(self, backends: Mapping[str, BackendConfig]) -> Sequence[tuple[str, str]]:
+        """Why it cannot work beside these backends, as far as can be told when loading: (field, reason)."""
+        del backends
+        return ()
 
     @classmethod
     def pattern(cls, when: str) -> tuple[str, str]:

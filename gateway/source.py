@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 Where = tuple[str | int, ...]
-_VARIABLE = re.compile(r"\$\{(?:file:(?P<file>[^}]+)|(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?)\}")
-MAX_NODES = 1_000_000
+MAX_DEPTH = 64
+
+_VARIABLE = re.compile(
+    r"(?P<plain>\$\$\{)|\$\{(?:file:(?P<file>[^}]+)|(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?)\}|(?P<broken>\$\{)"
+)
+# YAML 1.2, core schema (10.3.2): `no`, `on`, 12:30 and 2024-01-01 are texts, as whoever wrote them meant.
+_WORDS = {"": None, "~": None} | {
+    form: value
+    for word, value in (("null", None), ("true", True), ("false", False))
+    for form in (word, word.capitalize(), word.upper())
+}
+_INTEGER = re.compile(r"[-+]?[0-9]+\Z|0o[0-7]+\Z|0x[0-9a-fA-F]+\Z")
+_NUMBER = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
+_MAX_DIGITS = 100
+_TEXT_TAG = "tag:yaml.org,2002:str"
+# libyaml where PyYAML has it (its wheels do): a tenth of the time.
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +48,12 @@ class ConfigError(Exception):
     """A config that cannot work; every problem, in the order of the file."""
 
     def __init__(self, problems: list[Problem]) -> None:
-        self.problems = sorted(problems, key=lambda problem: (problem.file, problem.line))
+        self.problems = sorted(dict.fromkeys(problems), key=lambda problem: (problem.file, problem.line))
         super().__init__("\n".join(map(str, self.problems)))
 
 
 def path_text(where: Where) -> str:
-    """routes[3].to.topic"""  # noqa: D400  the example is the sentence
+    """A place as people write it, as in `routes[3].to.topic`."""
     text = ""
     for step in where:
         text += f"[{step}]" if isinstance(step, int) else f".{step}"
@@ -66,56 +82,100 @@ class Source:
 
 
 class _Reader:
-    """Walks YAML's nodes, since those alone know their lines."""
+    """Makes values of YAML's events, which know their lines; what an alias repeats is one value, and is not read again."""
 
-    def __init__(self, source: Source, environment: Mapping[str, str]) -> None:
+    def __init__(self, source: Source, environment: Mapping[str, str], events: Iterator[Any]) -> None:
         self._source = source
         self._environment = environment
-        self._constructor = yaml.SafeLoader("")
-        self._count = 0
+        self._events = events
+        self._anchors: dict[str, object] = {}
 
-    def value(self, node: yaml.Node, where: Where) -> object:
-        self._count += 1
-        if self._count > MAX_NODES:
-            raise ConfigError([Problem(self._source.file, node.start_mark.line + 1, "", "aliases make this file too large")])
-        self._source.lines.setdefault(where, node.start_mark.line + 1)
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, where)
-        if isinstance(node, yaml.SequenceNode):
-            return [self.value(item, (*where, index)) for index, item in enumerate(node.value)]
-        return self._scalar(node, where)
+    def document(self) -> object:
+        """The one document of a file; None for an empty one."""
+        found: object = None
+        documents = 0
+        for event in self._events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    raise self._refusal(event, "a config is one document: take out the --- that begins another")
+                found = self._value(next(self._events), ())
+        return found
 
-    def _mapping(self, node: yaml.MappingNode, where: Where) -> dict[str, object]:
-        self._constructor.flatten_mapping(node)
-        value: dict[str, object] = {}
-        for key_node, value_node in node.value:
-            key = str(self._constructor.construct_object(key_node))
-            if key in value:
-                self._source.wrong((*where, key), f"{key!r} stands twice here")
-            self._source.lines[(*where, key)] = key_node.start_mark.line + 1
-            value[key] = self.value(value_node, (*where, key))
+    def _value(self, event: Any, where: Where) -> object:
+        self._source.lines.setdefault(where, self._line(event))
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in self._anchors:
+                raise self._refusal(event, f"there is no anchor &{event.anchor} before *{event.anchor}")
+            return self._anchors[event.anchor]
+        if len(where) > MAX_DEPTH:
+            raise self._refusal(event, f"is nested more than {MAX_DEPTH} deep")
+        if isinstance(event, yaml.MappingStartEvent):
+            value: object = self._mapping(where)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            value = self._sequence(where)
+        else:
+            value = self._scalar(event, where)
+        if event.anchor:
+            self._anchors[event.anchor] = value
         return value
 
-    def _scalar(self, node: yaml.Node, where: Where) -> object:
-        text = node.value
-        if "${" not in text:
-            return self._constructor.construct_object(node)
-        filled = _VARIABLE.sub(lambda match: self._variable(match, where), text)
+    @staticmethod
+    def _line(event: Any) -> int:
+        return int(event.start_mark.line) + 1
+
+    def _refusal(self, event: Any, text: str) -> ConfigError:
+        return ConfigError([*self._source.problems, Problem(self._source.file, self._line(event), "", text)])
+
+    def _mapping(self, where: Where) -> dict[str, object]:
+        own: dict[str, object] = {}
+        merged: dict[str, object] = {}
+        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
+            if not isinstance(event, yaml.ScalarEvent):
+                raise self._refusal(event, "a key is a plain text")
+            key: str = event.value
+            at = (*where, key)
+            line = self._line(event)
+            if key in own:
+                first = self._source.line(at)
+                self._source.problems.append(
+                    Problem(self._source.file, line, path_text(at), f"{key} stands here twice; first on line {first}")
+                )
+            self._source.lines[at] = line
+            value = self._value(next(self._events), at)
+            if key == "<<":  # a merge: what stands here itself wins
+                for part in value if isinstance(value, list) else [value]:
+                    merged = {**(part if isinstance(part, dict) else {}), **merged}
+            else:
+                own[key] = value
+        return {**merged, **own} if merged else own
+
+    def _sequence(self, where: Where) -> list[object]:
+        items: list[object] = []
+        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+            items.append(self._value(event, (*where, len(items))))
+        return items
+
+    def _scalar(self, event: Any, where: Where) -> object:
+        text: str = event.value
+        if event.tag not in {None, "!", _TEXT_TAG}:
+            self._source.wrong(where, f"a config has no tags: take out {event.tag.replace('tag:yaml.org,2002:', '!!')}")
+            return text
+        if "${" in text:
+            text = _VARIABLE.sub(lambda match: self._variable(match, where), text)
         # A variable that is the whole of a plain scalar has the type that its text would have: ${PORT} is a number.
-        if isinstance(node, yaml.ScalarNode) and node.style is None:
-            tag = self._constructor.resolve(yaml.ScalarNode, filled, (True, False))  # type: ignore[no-untyped-call]  # no stub
-            node = yaml.ScalarNode(tag, filled, node.start_mark, node.end_mark)
-            return self._constructor.construct_object(node)
-        return filled
+        return text if event.style or event.tag else _typed(text)
 
     def _variable(self, match: re.Match[str], where: Where) -> str:
+        if match["plain"]:
+            return "${"
+        if match["broken"]:
+            self._source.wrong(
+                where, "a variable is written ${NAME}, ${NAME:-default} or ${file:/run/secrets/name}; $${ stands for ${ itself"
+            )
+            return ""
         if match["file"]:
-            try:
-                return (self._source.folder / match["file"]).read_text(encoding="utf-8").rstrip("\n")
-            except (OSError, UnicodeDecodeError) as error:
-                reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-                self._source.wrong(where, f"${{file:{match['file']}}} cannot be read: {reason}")
-                return ""
+            return self._secret(match["file"], where)
         found = self._environment.get(match["name"])
         # As in a shell, ":-" takes an empty variable for one that is not set.
         if match["default"] is not None:
@@ -125,23 +185,53 @@ class _Reader:
             return ""
         return found
 
+    def _secret(self, name: str, where: Where) -> str:
+        try:
+            return (self._source.folder / name).read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = (error.strerror or "").lower() if isinstance(error, OSError) else "it is not UTF-8"
+            self._source.wrong(where, f"${{file:{name}}} cannot be read: {reason}")
+            return ""
+
+
+def _typed(text: str) -> object:
+    if text in _WORDS:
+        return _WORDS[text]
+    if len(text) <= _MAX_DIGITS:
+        if _INTEGER.match(text):
+            return int(text, 0) if text[:2] in {"0x", "0o"} else int(text)
+        if _NUMBER.match(text):
+            return float(text)
+    return text
+
+
+def _hint(text: str, line: int) -> str:
+    """What most often is behind YAML that cannot be read."""
+    lines = text.splitlines()
+    said = lines[line - 1] if line <= len(lines) else ""
+    if "\t" in said[: len(said) - len(said.lstrip())]:
+        return "; indent with spaces, not tabs"
+    if re.search(r"[{\[,].*[^\"'$]\$\{", said):
+        return '; inside { } and [ ] a variable needs quotes: "${NAME}"'
+    return ""
+
 
 def read(path: Path, environment: Mapping[str, str] | None = None) -> Source:
     """Read a YAML file (JSON is YAML too). ConfigError where it cannot be read at all; lesser problems are in the source."""
     source = Source(str(path), path.parent)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise ConfigError([Problem(str(path), 1, "", f"cannot be read: {error.strerror}")]) from error
+        remedy = "; `polygate init` writes a first one" if isinstance(error, FileNotFoundError) else ""
+        raise ConfigError([Problem(str(path), 1, "", f"cannot be read: {(error.strerror or '').lower()}{remedy}")]) from error
     except UnicodeDecodeError as error:
         raise ConfigError([Problem(str(path), 1, "", "is not UTF-8")]) from error
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if node is not None:
-            source.value = _Reader(source, os.environ if environment is None else environment).value(node, ())
+        source.value = _Reader(source, os.environ if environment is None else environment, yaml.parse(text, _LOADER)).document()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError([Problem(str(path), line, "", f"is not YAML: {error.problem}")]) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError([Problem(str(path), 1, "", "is not YAML that can be read")]) from error
+        what = ", ".join(part for part in (error.context, error.problem) if part)
+        raise ConfigError([Problem(str(path), line, "", f"is not YAML: {what}{_hint(text, line)}")]) from error
+    except yaml.YAMLError as error:
+        raise ConfigError([Problem(str(path), 1, "", "is not YAML: it has a character that no text file should have")]) from error
     return source

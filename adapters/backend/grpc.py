@@ -58,6 +58,9 @@ class CallTo(TargetConfig):
     format: str = "protobuf"
     """How the target's messages are written."""
 
+    def method(self) -> str:
+        return self.call
+
 
 class Config(BackendConfig):
     """Call the methods of a gRPC server."""

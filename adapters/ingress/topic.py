@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import ClassVar, Literal
 
@@ -14,7 +14,7 @@ from pydantic import Field
 from gateway.errors import CallerError, GatewayError, Outcome
 from gateway.exchange import Call, EndOfMessages, Exchange, Handler, new_id
 from gateway.message import JSON, NO_HEADERS, PROBLEM, Headers, Message
-from gateway.port import ListenerConfig, Record, Source, Subscription, View
+from gateway.port import BackendConfig, ListenerConfig, Record, Source, Subscription, View
 from gateway.status import TABLE, outcome_of, problem_body
 from gateway.topic.log import CORRELATION, ERROR, REPLY_TO
 
@@ -48,12 +48,21 @@ class Config(ListenerConfig):
     def pattern(cls, when: str) -> tuple[str, str]:
         return "", f"/{when}"
 
+    def asks(self) -> Sequence[str]:
+        return self.topics
+
+    def refusals(self, backends: Mapping[str, BackendConfig]) -> Sequence[tuple[str, str]]:
+        sources = ", ".join(name for name, backend in backends.items() if backend.consumable) or "none"
+        if self.backend not in backends:
+            return (("backend", f"there is no backend {self.backend!r}; those that can be consumed: {sources}"),)
+        if not backends[self.backend].consumable:
+            kind = backends[self.backend].kind
+            return (("backend", f"a {kind} backend cannot be consumed; those that can: {sources}"),)
+        return ()
+
     def build(self, name: str, view: View) -> Topic:
-        backend = view.backends.get(self.backend)
-        if backend is None:
-            raise ValueError(f"there is no backend {self.backend!r}")
-        if not isinstance(backend, Source):
-            raise TypeError(f"backend {self.backend} cannot be consumed")
+        backend = view.backends[self.backend]
+        assert isinstance(backend, Source)  # noqa: S101  `refusals` has seen to it
         return Topic(self, name, view, backend)
 
 

@@ -49,6 +49,7 @@ class Config(BackendConfig):
 
     kind: Literal["local"]
     verbs: ClassVar[Mapping[str, type[TargetConfig]]] = VERBS
+    consumable: ClassVar[bool] = True
 
     path: str = Field(min_length=1, examples=["var/log.db", MEMORY])
     """The SQLite file; it and its folder are made. `:memory:` keeps nothing when the process ends."""
