@@ -1,0 +1,123 @@
+"""Streams in HTTP bodies: what is written can be read, however it is cut."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from gateway.framing import SSE_HEARTBEAT, Event, Events, Lines, LineTooLongError, ndjson, sse
+
+
+def cut(body: bytes, places: list[int]) -> list[bytes]:
+    """The same bytes in chunks."""
+    bounds = [0, *sorted(place % (len(body) + 1) for place in places), len(body)]
+    return [body[start:end] for start, end in itertools.pairwise(bounds)]
+
+
+def lines_of(chunks: list[bytes], **settings) -> list[bytes]:
+    """Every line, the last without its end included."""
+    lines = Lines(**settings)
+    return [*(line for chunk in chunks for line in lines.feed(chunk)), lines.end()]
+
+
+def events_of(*chunks: bytes) -> list[Event]:
+    """Every event."""
+    events = Events()
+    return [event for chunk in chunks for event in events.feed(chunk)]
+
+
+_places = st.lists(st.integers(0, 1000), max_size=12)
+_text = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]))
+_broken = st.lists(st.sampled_from([b"a", b"\r", b"\n", b"\r\n", b"data: x", b"\xc3\xa9"]), max_size=20).map(b"".join)
+
+
+def test_an_event_is_written_as_the_standard_says():
+    assert b"data: 1\n\n" == sse(b"1")
+    assert b"event: error\nid: 0:7\ndata: 1\n\n" == sse(b"1", id="0:7", name="error")
+    assert b"data: a\ndata: b\ndata: c\ndata: \n\n" == sse(b"a\r\nb\rc\n")
+
+
+@given(st.lists(st.tuples(_text, _text.filter(lambda text: "\0" not in text), _text.filter(bool)), max_size=5), _places)
+def test_events_that_were_written_are_read(events, places):
+    body = b"".join(SSE_HEARTBEAT + sse(data.encode(), id=mark, name=name) for data, mark, name in events)
+    assert [Event(data, name, mark) for data, mark, name in events] == events_of(*cut(body, places))
+
+
+@given(_broken.map(lambda body: sse(b"x") + body + b"\n\n"), _places)
+@example(b"data: x\r\n\n\n", [8, 9, 10])
+def test_however_a_stream_of_events_is_cut_the_same_events_are_read(body, places):
+    assert events_of(body) == events_of(*cut(body, places))
+
+
+@pytest.mark.parametrize(
+    ("body", "events"),
+    [
+        (b"data: a\n\n", [Event("a")]),
+        (b"\xef\xbb\xbfdata: a\n\n", [Event("a")]),
+        (b"data:a\r\rdata: b\r\n\r\n", [Event("a"), Event("b")]),
+        (b"data:  a\n\n", [Event(" a")]),
+        (b"data\n\n", [Event("")]),
+        (b"data: a\ndata: b\n\n", [Event("a\nb")]),
+        (b"event: x\n\ndata: a\n\n", [Event("a")]),
+        (b": comment\nretry: 10\nunknown: x\ndata: a\n\n", [Event("a")]),
+        (b"id: 1\ndata: a\n\ndata: b\n\nid\ndata: c\n\n", [Event("a", id="1"), Event("b", id="1"), Event("c", id="")]),
+        (b"id: 1\0\ndata: a\n\n", [Event("a")]),
+        (b"data: \xff\n\n", [Event("\ufffd")]),
+        (b"data: not ended\n", []),
+    ],
+)
+def test_events_are_read_as_the_standard_says(body, events):
+    assert events == events_of(body)
+    assert events == events_of(*(bytes([byte]) for byte in body))
+
+
+def test_an_event_of_many_lines_has_a_bound():
+    events = Events(limit=100)
+    with pytest.raises(LineTooLongError, match="100"):
+        list(events.feed(b"data: 123456789\n" * 12))
+
+
+def test_a_heartbeat_is_no_event():
+    assert [] == events_of(SSE_HEARTBEAT)
+
+
+@given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_json_is_one_line_of_ndjson_that_says_the_same(value):
+    line = ndjson(json.dumps(value, indent=1).replace("\n", "\r\n").encode())
+    assert 1 == line.count(b"\n")
+    assert line.endswith(b"\n")
+    assert value == json.loads(line)
+
+
+@given(_broken, _places)
+def test_lines_end_with_lf_or_crlf_however_they_are_cut(body, places):
+    expected = [line.removesuffix(b"\r") for line in body.split(b"\n")[:-1]] + body.split(b"\n")[-1:]
+    assert expected == lines_of(cut(body, places))
+
+
+@given(_broken, _places)
+@example(b"a\r\n\n", [2, 3])
+def test_or_with_a_lone_cr_where_that_is_said(body, places):
+    assert re.split(rb"\r\n|\r|\n", body) == lines_of(cut(body, places), lone_cr=True)
+
+
+@given(st.integers(0, 20), st.integers(0, 40), _places)
+def test_a_line_is_never_longer_than_the_limit(limit, length, places):
+    body = b"x" * length + b"\n"
+    if length <= limit:
+        assert [body[:-1], b""] == lines_of(cut(body, places), limit=limit)
+    else:
+        with pytest.raises(LineTooLongError, match=str(limit)):
+            lines_of(cut(body, places), limit=limit)
+
+
+def test_a_line_that_does_not_end_is_refused_before_it_does():
+    lines = Lines(limit=10)
+    assert [] == list(lines.feed(b"x" * 10))
+    with pytest.raises(LineTooLongError):
+        list(lines.feed(b"x"))
