@@ -75,7 +75,7 @@ class Lines:
         self._timer = None if self.write() else asyncio.get_running_loop().call_later(FLUSH_S, self._due)
 
     def _taken(self) -> bytes:
-        """The lines as bytes, less those that are held, once the pipe is free again."""
+        """The lines as bytes; once what was left over is gone, with one more that tells how many were dropped."""
         if not self._rest and self._untold:
             self._lines.append(f'{{"dropped_lines":{self._untold}}}')
             self._untold = 0
