@@ -13,6 +13,8 @@ from gateway.exchange import Call, EndOfMessages, Exchange
 from gateway.message import NO_HEADERS, PROTOBUF, Headers, Many, Message
 from gateway.status import Failure
 
+GONE_S = 0.001
+
 
 class Conversation(Exchange):
     """One RPC. A reply to a method with one reply is kept until the handler returns, and goes out with the status."""
@@ -49,6 +51,9 @@ class Conversation(Exchange):
         if self._many_requests:
             if body is grpc.aio.EOF:
                 self._ended = True
+                # A caller that is gone ends its messages too, and its cancellation comes a moment later: measured, half of such
+                # ends come first, and after a millisecond none of 300. Without it a broken-off stream looks complete.
+                await asyncio.sleep(GONE_S)
                 raise EndOfMessages
         else:
             # What follows the one message is never read: reading on for the end of the requests costs a sixth of a call.

@@ -6,8 +6,7 @@ They see the gateway through its view alone, and run like any route: the same li
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing
+from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf import descriptor_pb2
@@ -101,12 +100,15 @@ class _Reflection:
 
     async def talk(self, exchange: Exchange) -> None:
         servicer = ReflectionServicer((*routed(self._view), *_LISTED), self._pool())
-        requests: Any = _reflection_requests(exchange)
-        # Published types know its blocking twin only; the servicer does not look at its context.
-        talk: Any = servicer.ServerReflectionInfo
-        async with aclosing(requests), aclosing(talk(requests, None)) as replies:
-            async for reply in replies:
-                await exchange.send(Message(reply.SerializeToString(), PROTOBUF))
+        # It answers each request with one reply, and does not look at its context.
+        answer: Any = servicer.ServerReflectionInfo
+        try:
+            while True:
+                request = _reflection_request(await exchange.receive())
+                for reply in answer((request,), None):
+                    await exchange.send(Message(reply.SerializeToString(), PROTOBUF))
+        except EndOfMessages:
+            return
 
     def _pool(self) -> DescriptorPool:
         contracts = self._view.contracts
@@ -115,13 +117,9 @@ class _Reflection:
         return self._built[1]
 
 
-async def _reflection_requests(exchange: Exchange) -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
+def _reflection_request(message: Message) -> reflection_pb2.ServerReflectionRequest:
     try:
-        while True:
-            message = await exchange.receive()
-            yield reflection_pb2.ServerReflectionRequest.FromString(message.body)
-    except EndOfMessages:
-        return
+        return reflection_pb2.ServerReflectionRequest.FromString(message.body)
     except DecodeError as error:
         raise CallerError(Reason.MALFORMED, "not a ServerReflectionRequest") from error
 
