@@ -55,11 +55,9 @@ def opening_of(fields: Mapping[str, object], default: str, *, snapshot: bool) ->
     if not isinstance(start, str):
         raise _wrong("start", "must be earliest, latest or a cursor")
     if isinstance(limit, str) and limit.isascii() and limit.isdigit() and len(limit) < len(str(MAX_LIMIT)):
-        limit = int(limit)
-        if limit == 0:
-            raise _wrong("limit", "must be a whole number above 0")
+        limit = int(limit) or None
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or not 0 < limit <= MAX_LIMIT):
-        raise _wrong("limit", "must be a whole number above 0")
+        raise _wrong("limit", "must be a whole number, 0 for no limit")
     return Opening(start, limit or (SNAPSHOT_LIMIT if snapshot else None))
 
 
