@@ -53,7 +53,19 @@ async def curl(url: str, *options: str, data: bytes | None = None) -> Answer:
     """One request with curl; `data` is its standard input (`--data-binary @-`)."""
     body = ("--data-binary", "@-") if data is not None else ()
     process = await asyncio.create_subprocess_exec(
-        "curl", "-s", "-S", "-i", "--path-as-is", "--max-time", str(PATIENCE_S), *options, *body, url, stdin=PIPE, stdout=PIPE, stderr=PIPE
+        "curl",
+        "-s",
+        "-S",
+        "-i",
+        "--path-as-is",
+        "--max-time",
+        str(PATIENCE_S),
+        *options,
+        *body,
+        url,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
     )
     out, err = await process.communicate(data)
     assert process.returncode in {0, 18}, f"curl {options} {url}: {err.decode()}"
@@ -94,8 +106,11 @@ class Stream:
 
 @asynccontextmanager
 async def streaming(url: str, *options: str) -> AsyncIterator[Stream]:
-    """A request with curl whose answer's head has come: a feed is open by then. Leaving drops the connection."""
-    process = await asyncio.create_subprocess_exec("curl", "-s", "-i", "-N", *options, url, stdout=PIPE)
+    """A request with curl whose answer's head has come: a feed is open by then. Leaving drops the connection.
+
+    `-D -` and not `-i`: with that, curl keeps the head in its own buffer until a body comes.
+    """
+    process = await asyncio.create_subprocess_exec("curl", "-s", "-D", "-", "-N", *options, url, stdout=PIPE)
     assert process.stdout is not None
     try:
         async with asyncio.timeout(PATIENCE_S):

@@ -115,7 +115,7 @@ BAD_ORDERS = [
     "{}",
     '{"sku": "tea"}',
     '{"quantity": 2}',
-    '{"sku": "tea", "quantity": 2, "colour": "red"}',
+    '{"sku": "tea", "quantity": 2, "colour": "mauve"}',
     '{"sku": "tea", "quantity": 2.5}',
     '{"sku": "tea", "quantity": "two"}',
     '{"sku": "tea", "quantity": 3000000000}',
@@ -131,7 +131,7 @@ async def test_any_other_order_is_400_with_a_problem_that_echoes_no_value(shop: 
     answer = await curl(f"{shop.rest}/orders/ada", "-H", "Content-Type: application/json", data=body.encode())
     assert (400, "application/problem+json", "malformed") == (answer.status, answer.type, answer.json["reason"])
     assert answer.headers["x-request-id"] == answer.json["id"]
-    assert b"red" not in answer.body
+    assert b"mauve" not in answer.body
 
 
 async def test_an_order_without_its_fields_is_invalid_argument_over_grpc(shop: Shop) -> None:
