@@ -33,6 +33,8 @@ BACKOFF_S = (0.1, 2.0)
 KNOWN_S = 30.0
 ABSENT_S = 2.0
 ABSENT_TOPICS = 1000
+ABSENT_TRIES = 3
+MADE_TRIES = 50
 EARLIEST, LATEST = -2, -1
 READ_COMMITTED = 1
 NO_LEADER = -1
@@ -134,7 +136,7 @@ class Broker:
         return await self._work.ask(request)
 
     async def pulse(self, within: float) -> Any:
-        """The broker's view of the cluster; raises the reason why it is away. A connection that failed is not used again."""
+        """The broker's view of the cluster; raises the reason why it is away. Its connections are then not used again."""
         async with asyncio.TaskGroup() as group:
             asking = group.create_task(self._answer())
             # Twice the half: when this very process stood still, the answer is there by the second wait.
@@ -143,7 +145,7 @@ class Broker:
             asking.cancel()
         answer = TimeoutError("no answer in time") if asking.cancelled() else asking.result()
         if isinstance(answer, BaseException):
-            await self._pulse.close()
+            await self.close()
             raise answer
         return answer
 
@@ -302,9 +304,13 @@ class Cluster:
         found = await self._topic(topic)
         if found is None and self._settings.create is not None:
             await self._make(topic, *self._settings.create)
-            # Made on one broker, it is known to the others a little later.
-            while (found := await self._topic(topic)) is None or NO_LEADER in found.values():  # noqa: ASYNC110  a broker sends no event
-                await asyncio.sleep(BACKOFF_S[0] / 2)
+            found = {}
+        # Made a moment ago, by us or by others, a topic is known to each broker a little later.
+        for _ in range(ABSENT_TRIES if found is None else MADE_TRIES):
+            if found:
+                break
+            await asyncio.sleep(BACKOFF_S[0])
+            found = await self._topic(topic)
         if found is None:
             while len(self._absent) >= ABSENT_TOPICS:
                 del self._absent[next(iter(self._absent))]

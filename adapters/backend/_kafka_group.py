@@ -22,6 +22,8 @@ POLL_MS = 500
 FETCH_BYTES = 8 << 20
 PARTITION_BYTES = 256 << 10
 SESSION_S = 10
+# By its heartbeat a member learns that another has joined, so this is how long a rebalance takes.
+HEARTBEAT_S = 1
 REBALANCE_S = 30
 # A partition that is taken away waits so long for its record in delivery, so that the group does not give us up meanwhile.
 GRACE_S = 20
@@ -162,6 +164,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
             fetch_max_bytes=FETCH_BYTES,
             max_partition_fetch_bytes=PARTITION_BYTES,
             session_timeout_ms=SESSION_S * 1000,
+            heartbeat_interval_ms=HEARTBEAT_S * 1000,
             rebalance_timeout_ms=REBALANCE_S * 1000,
         )
         try:

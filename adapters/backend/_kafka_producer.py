@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 import time
+from collections import deque
 from contextlib import AsyncExitStack, suppress
 from functools import lru_cache, partial
 from typing import Any, Self
@@ -48,24 +49,53 @@ class _Given(Exception):  # noqa: N818  not an error of anybody
 
 
 class _Sending:
-    """One record on its way: not yet taken by the library while `future` is None."""
+    """One record on its way: not yet taken by the library while `future` is None, withdrawn once `task` is None."""
 
-    __slots__ = ("before", "expired", "future", "size", "task")
+    __slots__ = ("future", "size", "task")
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.task = asyncio.current_task()
-        self.before = self.task.cancelling() if self.task is not None else 0
         self.future: asyncio.Future[Any] | None = None
-        self.expired = False
 
     def expire(self) -> None:
         """Wake the one who waits: as `asyncio.timeout` does while the record can be withdrawn."""
-        if self.future is None and self.task is not None:
-            self.expired = True
-            self.task.cancel()
-        elif self.future is not None and not self.future.done():
+        if self.future is None:
+            task, self.task = self.task, None
+            if task is not None:
+                task.cancel()
+        elif not self.future.done():
             self.future.set_exception(_Given())
+
+
+class _Turn:
+    """A lock that costs nothing while it is free: hands over records to one partition one by one, in the order they came."""
+
+    __slots__ = ("_queue", "taken")
+
+    def __init__(self) -> None:
+        self.taken = False
+        self._queue: deque[asyncio.Future[None]] = deque()
+
+    async def wait(self) -> None:
+        """Return when it is ours."""
+        ours = asyncio.get_running_loop().create_future()
+        self._queue.append(ours)
+        try:
+            await ours
+        except asyncio.CancelledError:
+            if ours.done() and not ours.cancelled():
+                self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Give it to the next who still waits; it stays taken in between, so that nobody slips in."""
+        while self._queue:
+            following = self._queue.popleft()
+            if not following.done():
+                following.set_result(None)
+                return
+        self.taken = False
 
 
 class _Lanes:
@@ -73,7 +103,7 @@ class _Lanes:
 
     def __init__(self, leaders: list[int]) -> None:
         self.leaders = leaders
-        self.turns = [asyncio.Lock() for _ in leaders]
+        self.turns = [_Turn() for _ in leaders]
 
 
 class _Door:
@@ -269,11 +299,13 @@ class Writer:
         timestamp = int(time.time() * 1000)
         turn = lanes.turns[partition]
         try:
-            await turn.acquire()
+            if turn.taken:
+                await turn.wait()
+            turn.taken = True
             try:
                 sending.future = await producer.send(topic, message.body, message.key, partition, timestamp, headers)
             finally:
-                turn.release()
+                turn.leave()
             written = await sending.future
         except BaseException as error:
             waiting.discard(sending)
@@ -337,7 +369,8 @@ class Writer:
     def _unsent(self, sending: _Sending, error: BaseException) -> BaseException:
         if isinstance(error, asyncio.CancelledError):
             # The second condition: somebody else cancelled it too, and that is not ours to swallow.
-            if sending.expired and sending.task is not None and sending.task.uncancel() <= sending.before:
+            task = asyncio.current_task()
+            if sending.task is None and task is not None and task.uncancel() == 0:
                 return BackendError(Reason.UNREACHABLE, "the broker takes no more records now")
             return error
         if isinstance(error, _TOO_LARGE):

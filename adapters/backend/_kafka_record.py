@@ -62,9 +62,9 @@ def record_of(record: Any) -> Record:
 
 def size_of(message: Message, headers: list[tuple[str, bytes]]) -> int:
     """How many bytes a record takes in its batch, at the most."""
-    size = RECORD_OVERHEAD + len(message.body) + (len(message.key) if message.key is not None else 0)
+    size = RECORD_OVERHEAD + len(message.body) + len(message.key or b"") + HEADER_OVERHEAD * len(headers)
     for name, value in headers:
-        size += len(name) + len(value) + HEADER_OVERHEAD
+        size += len(name) + len(value)
     return size
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, ClassVar, Literal, Self
 
@@ -80,6 +80,7 @@ class Config(BackendConfig):
     """Publish to, ask through and tail Kafka topics, and consume them as a group."""
 
     verbs: ClassVar[Mapping[str, type[TargetConfig]]] = VERBS
+    consumable: ClassVar[bool] = True
 
     kind: Literal["kafka"]
     bootstrap: tuple[str, ...] = Field(min_length=1, examples=[["kafka-1:9092", "kafka-2:9092"], "${KAFKA_BOOTSTRAP}"])
@@ -197,8 +198,8 @@ class Kafka:
 
     # Log
 
-    async def append(self, topic: str, message: Message, deadline: float) -> Place:
-        return await self._writer.append(topic, message, deadline)
+    def append(self, topic: str, message: Message, deadline: float) -> Coroutine[Any, Any, Place]:
+        return self._writer.append(topic, message, deadline)
 
     async def starts(self, topic: str) -> Offsets:
         return await self._offsets(topic, EARLIEST)
