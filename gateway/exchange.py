@@ -63,7 +63,7 @@ class Call:
     """Every message of it is an exchange of its own, counted and answered by itself (see `pipeline.each`)."""
 
     def but(self, *, headers: Headers | None = None, deadline: float | None = None) -> Call:
-        """The same call with other headers or another deadline: `dataclasses.replace` at a third of its price, for policies."""
+        """The same call with other headers or another deadline: `dataclasses.replace` at a sixth of its price, for policies."""
         return Call(
             self.id,
             self.protocol,
@@ -78,6 +78,21 @@ class Call:
             self.accepts,
             self.snapshot,
             self.each,
+        )
+
+    def part(self, number: int) -> Call:
+        """One message of it as a call of its own, without a deadline yet."""
+        return Call(
+            f"{self.id}.{number}",
+            self.protocol,
+            self.target,
+            self.headers,
+            self.params,
+            self.query,
+            principal=self.principal,
+            peer=self.peer,
+            accepts=self.accepts,
+            snapshot=self.snapshot,
         )
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import EndOfMessages, Exchange, Handler, Wrapper, first
-from gateway.message import NO_HEADERS, Headers, Many, Message
+from gateway.message import NO_HEADERS, Headers, Message
 from gateway.policy import Guard, Policy
 from gateway.status import failure
 
@@ -65,8 +65,7 @@ class _Child(Wrapper):
     """One message of a conversation as an exchange of its own; its replies wait until those before it are sent."""
 
     def __init__(self, inner: Exchange, message: Message, number: int) -> None:
-        call = inner.call
-        super().__init__(inner, replace(call, id=f"{call.id}.{number}", many=Many.NEITHER, deadline=None, each=False))
+        super().__init__(inner, inner.call.part(number))
         self._message: Message | None = message
         self.replies: list[Message] = []
 
