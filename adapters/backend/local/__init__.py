@@ -133,8 +133,7 @@ class Local(Backend):
     async def check(self) -> None:
         if self._commits is None:
             raise BackendError(Reason.UNREACHABLE, "the local log is not open")
-        if self._commits.broken is not None:
-            raise BackendError(Reason.UNREACHABLE, self._commits.broken)
+        await self._commits.check()
 
     async def append(self, topic: str, message: Message, deadline: float) -> Place:
         return await self._log.append(topic, message, deadline)

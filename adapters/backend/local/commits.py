@@ -85,6 +85,8 @@ class Commits:
         self._now = 0
         self._due = asyncio.Event()
         self._lingering: asyncio.TimerHandle | None = None
+        self.trouble: str | None = None
+        """Why the latest transaction failed. The next one may succeed: a full disk may be given room."""
         self.broken: str | None = None
         """Why nothing is taken any more."""
 
@@ -138,6 +140,9 @@ class Commits:
         except StoreError as error:
             self._failed(work, error)
             return
+        except Exception:
+            self._failed(work, InDoubtError("a defect of ours", fatal=True))
+            raise
         self._succeeded(work)
         await self.checkpoint()
 
@@ -181,6 +186,7 @@ class Commits:
             batch.partitions.extend((partition.id, topic.name, partition.number) for partition in topic.partitions)
 
     def _succeeded(self, work: _Round) -> None:
+        self.trouble = None
         for topic in work.topics:
             topic.stored = True
         for partition, (offset, upto) in work.ends.items():
@@ -198,9 +204,10 @@ class Commits:
         doubt = isinstance(error, InDoubtError)
         reason = Reason.UNKNOWN_OUTCOME if doubt else Reason.UNREACHABLE
         message = f"the local log cannot be written: {error}"
-        waiting: list[Append] = [append for append, _ in work.appends]
-        log.error("%d records are %s: %s", len(waiting), "in doubt" if doubt else "refused", message, exc_info=error)
-        self._refuse(waiting, work.flushed, reason, message)
+        if self.trouble is None:
+            log.error("%s (%d records %s)", message, len(work.appends), "in doubt" if doubt else "refused", exc_info=error)
+        self.trouble = message
+        self._refuse([append for append, _ in work.appends], work.flushed, reason, message)
         if error.fatal:
             self.stop(message)
 
@@ -220,6 +227,17 @@ class Commits:
         self._pending.clear()
         self._flushing = []
         self._progress.clear()
+
+    async def check(self) -> None:
+        """Raise BackendError where nothing can be written now; finds out by writing where the latest attempt failed."""
+        if self.broken is None and self.trouble is not None:
+            try:
+                await self._blocking(self._store.commit, Batch(progress=[("", 0, 0)]))
+                self.trouble = None
+            except StoreError as error:
+                self._failed(_Round(), error)
+        if self.broken is not None or self.trouble is not None:
+            raise BackendError(Reason.UNREACHABLE, self.broken or self.trouble or "")
 
     async def checkpoint(self) -> None:
         """Keep the write-ahead log short."""
