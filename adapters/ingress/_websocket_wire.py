@@ -23,6 +23,12 @@ MAX_HEAD = 64 << 10
 """Of request line and headers together: the library bounds each line only."""
 MAX_FRAGMENTS = 4096
 """Of one message: empty ones add nothing to its size."""
+SHORT = 125
+"""The longest body whose length stands in the second byte of a frame (RFC 6455, 5.2)."""
+_TEXT_HEADS = tuple(bytes((0x81, size)) for size in range(SHORT + 1))
+_BINARY_HEADS = tuple(bytes((0x82, size)) for size in range(SHORT + 1))
+# The library's way to a frame costs more than all else that we do for one; most are short and not compressed.
+
 OPEN, CONNECTING = State.OPEN, State.CONNECTING
 TEXT, BINARY, CONT = Opcode.TEXT, Opcode.BINARY, Opcode.CONT
 INVALID_DATA, TOO_BIG, PEER_TIMEOUT = 1007, 1009, 3008
@@ -151,12 +157,16 @@ class Wire(ServerConnection):
     def write(self, body: bytes, *, text: bool) -> None:
         """Send one message without waiting; dropped where the caller has closed. `room` waits while the caller is slow."""
         protocol = self.protocol
-        if protocol.state is OPEN:
+        if protocol.state is not OPEN:
+            return
+        if protocol.extensions or len(body) > SHORT:
             if text:
                 protocol.send_text(body)
             else:
                 protocol.send_binary(body)
             self.send_data()
+        else:
+            self.transport.write((_TEXT_HEADS if text else _BINARY_HEADS)[len(body)] + body)
 
     async def room(self) -> None:
         """Wait until the caller has taken enough of what is written, or is gone."""
