@@ -56,7 +56,7 @@ def check_head(request: BaseRequest, headers: Headers, max_fields: int) -> str:
     codings = headers.all("transfer-encoding")
     if codings:
         _check_transfer(codings, headers, old=version == _HTTP_10)
-    path = request.message.path
+    path = request.raw_path
     if path.startswith("/") or (path == "*" and request.method == "OPTIONS"):
         return path
     parts = urlsplit(path)
