@@ -41,10 +41,11 @@ class Reading:
 
     def bad(self, message: str) -> BackendError:
         """The answer makes no sense."""
-        return BackendError(Reason.BAD_ANSWER, message, outcome=self._outcome)
+        return BackendError(Reason.BAD_ANSWER, message, outcome=self.outcome)
 
     @property
-    def _outcome(self) -> Outcome | None:
+    def outcome(self) -> Outcome | None:
+        """Of every failure after the request has left; None for what its reason says."""
         return Outcome.FAILED if self.safe else None
 
     def head(self, response: ClientResponse, *, empty: bool = False) -> Headers:
@@ -108,7 +109,7 @@ class Reading:
         if after.isascii() and after.isdigit() and len(after) <= _MAX_RETRY_AFTER:
             details = (*details, RetryAfter(float(after)))
         reason = reason_of_http(response.status)
-        return BackendError(reason, f"the backend answered {response.status}", details=details, outcome=self._outcome)
+        return BackendError(reason, f"the backend answered {response.status}", details=details, outcome=self.outcome)
 
     def message(self, response: ClientResponse, body: bytes) -> Message:
         """A body as a message of the type that the route wants."""
@@ -150,15 +151,14 @@ class Sse:
         """An event that no blank line ends is none (WHATWG HTML 9.2.6)."""
         return iter(())
 
-    @staticmethod
-    def _failure(event: Event) -> BackendError:
+    def _failure(self, event: Event) -> BackendError:
         """A problem object (RFC 9457) says which status it would have been."""
         try:
             status = loads(event.data)["status"]
         except (ValueError, TypeError, KeyError, RecursionError):
             status = None
         reason = reason_of_http(status) if isinstance(status, int) else Reason.BACKEND_UNKNOWN
-        return BackendError(reason, "the backend ended its stream with an error")
+        return BackendError(reason, "the backend ended its stream with an error", outcome=self._reading.outcome)
 
 
 class Ndjson:

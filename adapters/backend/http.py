@@ -83,7 +83,7 @@ class CallTo(TargetConfig):
     headers: Mapping[HeaderName, str] = Field(default={}, examples=[{"x-tenant": "{tenant}"}])
     """Request headers, templates too."""
     forward: tuple[HeaderName, ...] = FORWARD
-    """The caller's headers that go on to the server."""
+    """The caller's headers that go on to the server; with `stream: sse` its last-event-id too."""
     reply_headers: tuple[HeaderName, ...] = BACK
     """The server's headers that go back to the caller."""
     stream: Literal["none", "sse", "ndjson"] = "none"
@@ -239,7 +239,8 @@ class Http:
         accept = STREAMS[spec.stream] if spec.stream != "none" else "*/*" if opaque else target.content_type
         # Packing costs more than a near network, and a caller asks the listener for it, not the backend.
         fixed = {"accept": accept, "accept-encoding": "identity", "user-agent": "polygate", **config.headers}
-        outgoing = Outgoing(self._url, spec.call, spec.query, (fixed, spec.headers), spec.forward)
+        forward = (*spec.forward, "last-event-id") if spec.stream == "sse" else spec.forward
+        outgoing = Outgoing(self._url, spec.call, spec.query, (fixed, spec.headers), forward)
         manner = Manner(
             spec.stream, spec.stream_requests, config.timeout, empty=_EMPTY.get(target.content_type) if target.contract else None
         )

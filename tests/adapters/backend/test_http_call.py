@@ -158,6 +158,16 @@ class TestStream:
         assert [Message(b"1", JSON, cursor="a"), Message(b"[2,\n3]", JSON, cursor="a")] == memory.replies
         assert error is None
 
+    async def test_a_caller_that_comes_back_says_where_it_was(self) -> None:
+        async def answer(request: web.Request) -> web.Response:
+            event = f"data: {request.headers['last-event-id']}\n\n"
+            return web.Response(text=event, content_type="text/event-stream")
+
+        async with serving(answer) as url, Config(kind="http", url=url).build() as backend:
+            memory = asking(headers={"last-event-id": "7"})
+            await backend.handler(target("GET /", stream="sse"))(memory)
+        assert [b"7"] == [message.body for message in memory.replies]
+
     async def test_a_line_is_a_message_and_the_last_need_not_end(self) -> None:
         memory, error = await streamed("ndjson", b'{"a"', b": 1}\r\n\n2\n", b"3", kind="application/x-ndjson")
         assert [Message(body, JSON) for body in (b'{"a": 1}', b"2", b"3")] == memory.replies
@@ -166,6 +176,11 @@ class TestStream:
     async def test_an_error_event_is_the_error_that_it_tells_of(self) -> None:
         memory, error = await streamed("sse", b'data: 1\n\nevent: error\ndata: {"status": 404}\n\n', kind="text/event-stream")
         assert ([Message(b"1", JSON)], Reason.BACKEND_NOT_FOUND) == (memory.replies, error and error.reason)
+
+    async def test_an_error_event_of_a_safe_call_leaves_nothing_unknown(self) -> None:
+        _, error = await streamed("sse", b'event: error\ndata: {"status": 500}\n\n', kind="text/event-stream")
+        assert error is not None
+        assert (Reason.BACKEND_INTERNAL, Outcome.FAILED) == (error.reason, outcome_of(error))
 
     @pytest.mark.parametrize("data", [b"oops", b"[]", b'{"status": "x"}', b"[" * 100_000])
     async def test_an_error_event_that_tells_nothing_is_an_error_still(self, data: bytes) -> None:
