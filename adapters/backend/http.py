@@ -109,7 +109,7 @@ class CallTo(TargetConfig):
         return value
 
     @property
-    def method(self) -> str:
+    def http_method(self) -> str:
         """GET, POST, ..."""
         return self.call.partition(" ")[0]
 
@@ -125,8 +125,8 @@ class CallTo(TargetConfig):
 
     def refusals(self, contract: Contract | None) -> Sequence[str]:
         wrong = []
-        if self.stream_requests and self.method in BODILESS:
-            wrong.append(f"a {self.method} request has no body: stream_requests needs POST, PUT or PATCH")
+        if self.stream_requests and self.http_method in BODILESS:
+            wrong.append(f"a {self.http_method} request has no body: stream_requests needs POST, PUT or PATCH")
         if (self.stream != "none" or self.stream_requests) and self.format not in {"json", "text"}:
             wrong.append(f"a stream over HTTP is of JSON or text, not of {self.format}")
         if contract is not None and contract.many != self.many(None):
@@ -233,7 +233,7 @@ class Http:
 
     def _calling(self, target: Target, spec: CallTo) -> Calling:
         config = self._config
-        safe = target.safe or spec.method in SAFE
+        safe = target.safe or spec.http_method in SAFE
         opaque = spec.format == "bytes"
         reading = Reading(target.content_type, opaque, safe, config.max_answer, frozenset(spec.reply_headers))
         accept = STREAMS[spec.stream] if spec.stream != "none" else "*/*" if opaque else target.content_type
