@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
-from typing import ClassVar, Literal, ParamSpec, Self, TypeVar
+from typing import Annotated, ClassVar, Literal, ParamSpec, Self, TypeVar
 
 from pydantic import Field
 
@@ -17,13 +17,15 @@ from adapters.backend.local.group import Groups
 from adapters.backend.local.log import READ_BYTES, READ_RECORDS, LocalLog
 from adapters.backend.local.retention import Retention, Sweeper
 from adapters.backend.local.store import MEMORY, Row, Store, StoreError
-from adapters.backend.local.topic import Partition
+from adapters.backend.local.topic import NAMES, PATTERN, Partition, is_name
+from gateway.codec import Contract
 from gateway.errors import BackendError, Reason
 from gateway.exchange import Handler
 from gateway.message import Message
 from gateway.part import Part
 from gateway.port import Backend, BackendConfig, Deliver, Subscription, Target, TargetConfig
 from gateway.task import Tasks
+from gateway.template import Template
 from gateway.topic import VERBS, Topics
 from gateway.topic.log import Offsets, Place, Reader
 
@@ -53,7 +55,9 @@ class Config(BackendConfig):
 
     path: str = Field(min_length=1, examples=["var/log.db", MEMORY])
     """The SQLite file; it and its folder are made. `:memory:` keeps nothing when the process ends."""
-    topics: Mapping[str, TopicConfig] = Field(default_factory=dict, examples=[{"orders.placed": {"partitions": 3}}])
+    topics: Mapping[Annotated[str, Field(pattern=PATTERN)], TopicConfig] = Field(
+        default_factory=dict, examples=[{"orders.placed": {"partitions": 3}}]
+    )
     """Topics that are to differ from the rest."""
     create: bool = True
     """Whether any other topic is made by its first record, with one partition. If not, it is refused."""
@@ -67,6 +71,13 @@ class Config(BackendConfig):
     """The largest record: its key, headers and body together."""
     queue_bytes: int = Field(default=64 << 20, gt=0)
     """How many bytes of records may wait for the disk; beyond, the answer is `overloaded`."""
+
+    def refusals(self, target: TargetConfig, contract: Contract | None) -> Sequence[str]:
+        del contract
+        named = (getattr(target, field, None) for field in ("publish", "ask", "tail", "reply_to"))
+        # One with a variable is known per message only.
+        fixed = (name for name in named if name is not None and not Template(name).names)
+        return [f"{name!r} cannot be the name of a topic: {NAMES}" for name in fixed if not is_name(name)]
 
     def build(self) -> Local:
         return Local(self)

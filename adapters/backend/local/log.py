@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from adapters.backend.local.commits import OVERHEAD, Commits, Written
 from adapters.backend.local.store import Held, Row, StoreError, offset_of
-from adapters.backend.local.topic import Partition, Topic, is_name
+from adapters.backend.local.topic import NAMES, Partition, Topic, is_name
 from gateway.errors import BackendError, CallerError, Reason
 from gateway.message import NO_HEADERS, Headers, Message
 from gateway.port import Record
@@ -77,9 +77,7 @@ class LocalLog:
         if topic is None and not self._create:
             raise BackendError(Reason.REFUSED, "there is no such topic")
         if topic is None and not is_name(name):
-            raise BackendError(
-                Reason.REFUSED, "a topic cannot be called so: letters, digits, dot, dash and underscore, at most 249"
-            )
+            raise BackendError(Reason.REFUSED, f"this cannot be the name of a topic: {NAMES}")
         return topic
 
     def make(self, name: str) -> Topic:

@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 
 # As Kafka has it: a name may come from a caller, by a template.
+PATTERN = r"^[A-Za-z0-9._-]{1,249}$"
 _NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}\Z")
+NAMES = "letters, digits, dot, dash and underscore, at most 249"
 
 _SEED = 0x9747B28C
 _M = 0x5BD1E995

@@ -177,9 +177,27 @@ class TestTopics:
             assert {0: 2, 1: 2, 2: 2} == dict(await local.ends("t"))
             assert 3 == len({place.partition for place in places[:3]})
 
-    def test_a_partition_count_of_0_is_refused_when_loading(self):
+
+class TestLoading:
+    """What is refused before anything runs."""
+
+    def test_a_partition_count_of_0_is_refused(self):
         with pytest.raises(ValidationError):
             config(":memory:", topics={"t": {"partitions": 0}})
+
+    def test_a_declared_topic_needs_a_name_that_kafka_would_take(self):
+        with pytest.raises(ValidationError):
+            config(":memory:", topics={"a b": {}})
+
+    def test_a_target_needs_a_name_that_kafka_would_take(self):
+        refusals = config(":memory:").refusals
+        assert [] == list(refusals(PublishTo(backend="b", publish="orders.placed"), None))
+        assert [] == list(refusals(PublishTo(backend="b", publish="orders {x}"), None))
+        (refusal,) = refusals(AskTo(backend="b", ask="asked", reply_to="an/swers"), None)
+        assert "'an/swers' cannot be the name of a topic" in refusal
+
+    def test_it_can_be_consumed(self):
+        assert Config.consumable
 
 
 class TestBounds:
