@@ -52,14 +52,10 @@ def _head(text: str) -> tuple[int, dict[str, str]]:
 async def curl(url: str, *options: str, data: bytes | None = None) -> Answer:
     """One request with curl; `data` is its standard input (`--data-binary @-`)."""
     body = ("--data-binary", "@-") if data is not None else ()
+    said = ("-sSi", "--path-as-is", "--max-time", str(PATIENCE_S))
     process = await asyncio.create_subprocess_exec(
         "curl",
-        "-s",
-        "-S",
-        "-i",
-        "--path-as-is",
-        "--max-time",
-        str(PATIENCE_S),
+        *said,
         *options,
         *body,
         url,

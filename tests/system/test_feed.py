@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +10,7 @@ import grpc.aio
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.system.client import Stream, curl, message, rpc, streaming
+from tests.system.client import curl, message, rpc, streaming
 from tests.system.conftest import Shop
 
 NDJSON, SSE, ARRAY = (("-H", f"Accept: {kind}") for kind in ("application/x-ndjson", "text/event-stream", "application/json"))
@@ -34,12 +32,11 @@ async def events(socket: ClientConnection, count: int) -> list[dict[str, Any]]:
     return [json.loads(await socket.recv()) for _ in range(count)]
 
 
-@asynccontextmanager
-async def placed(shop: Shop, *skus: str) -> AsyncIterator[list[dict[str, Any]]]:
+async def placed(shop: Shop, *skus: str) -> list[dict[str, Any]]:
     """Order each, and give the events that a WebSocket feed opened before shows of them."""
     async with connect(f"{shop.live}/feed") as feed:
         await place(shop, *skus)
-        yield await events(feed, len(skus))
+        return await events(feed, len(skus))
 
 
 async def test_over_ndjson_it_sends_bare_bodies_from_latest_on(shop: Shop) -> None:
@@ -91,7 +88,8 @@ async def seen_by_sse(shop: Shop, query: str, count: int, *options: str) -> list
 
 
 async def test_a_cursor_means_after_this_one_on_every_wire(shop: Shop) -> None:
-    async with placed(shop, "a", "b", "c") as (first, second, third), rpc(shop.rpc) as client:
+    (first, second, third) = await placed(shop, "a", "b", "c")
+    async with rpc(shop.rpc) as client:
         cursor = first["cursor"]
         assert ["b", "c"] == await seen_by_sse(shop, f"?start={cursor}", 2)
         lines = (await curl(f"{shop.rest}/orders?start={cursor}&limit=2", *NDJSON)).lines
@@ -110,7 +108,8 @@ def watch(start: str, limit: int = 0) -> Any:
 
 
 async def test_a_cursor_given_by_sse_or_grpc_holds_on_the_other_wires(shop: Shop) -> None:
-    async with placed(shop, "a", "b", "c") as (first, _, _), rpc(shop.rpc) as client:
+    (first, _, _) = await placed(shop, "a", "b", "c")
+    async with rpc(shop.rpc) as client:
         async with streaming(f"{shop.rest}/orders?start={first['cursor']}", *SSE) as feed:
             given = (await feed.event())["id"]
         (by_grpc,) = [event async for event in client.method("shop.v1.Orders/Watch")(watch(first["cursor"], 1))]
@@ -120,32 +119,32 @@ async def test_a_cursor_given_by_sse_or_grpc_holds_on_the_other_wires(shop: Shop
 
 
 async def test_last_event_id_wins_over_start(shop: Shop) -> None:
-    async with placed(shop, "a", "b", "c") as (first, second, _):
-        resumed = ("-H", f"Last-Event-ID: {second['cursor']}")
-        assert ["c"] == await seen_by_sse(shop, f"?start={first['cursor']}", 1, *resumed)
-        assert ["c"] == await seen_by_sse(shop, "?start=earliest", 1, *resumed)
+    (first, second, _) = await placed(shop, "a", "b", "c")
+    resumed = ("-H", f"Last-Event-ID: {second['cursor']}")
+    assert ["c"] == await seen_by_sse(shop, f"?start={first['cursor']}", 1, *resumed)
+    assert ["c"] == await seen_by_sse(shop, "?start=earliest", 1, *resumed)
 
 
 async def test_earliest_is_the_first_record_and_latest_the_next_one(shop: Shop) -> None:
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(placed(shop, "a"))
-        latest: Stream = await stack.enter_async_context(streaming(f"{shop.rest}/orders?start=latest", *NDJSON))
-        async with connect(f"{shop.live}/feed?start=earliest&limit=1") as feed:
-            (first,) = await events(feed, 1)
+    await place(shop, "a")
+    earliest = await curl(f"{shop.rest}/orders?start=earliest&limit=1", *NDJSON)
+    assert earliest.lines == (await curl(f"{shop.rest}/orders?start=0:0&limit=1", *NDJSON)).lines
+    async with streaming(f"{shop.rest}/orders?start=latest", *NDJSON) as latest:
         orders = await place(shop, "next")
         assert orders == [await latest.value()]
 
 
 async def test_limit_ends_the_stream_cleanly(shop: Shop) -> None:
-    async with placed(shop, "a", "b") as (_, _):
-        answer = await curl(f"{shop.rest}/orders?start=earliest&limit=2", *NDJSON)
-        assert (200, 2) == (answer.status, len(answer.lines))
-        answer = await curl(f"{shop.rest}/orders?start=earliest&limit=1", *SSE)
-        assert 1 == answer.body.count(b"data: ")
+    await place(shop, "a", "b")
+    answer = await curl(f"{shop.rest}/orders?start=earliest&limit=2", *NDJSON)
+    assert (200, 2) == (answer.status, len(answer.lines))
+    answer = await curl(f"{shop.rest}/orders?start=earliest&limit=1", *SSE)
+    assert 1 == answer.body.count(b"data: ")
 
 
 async def test_a_limit_of_0_is_none_whatever_the_wire(shop: Shop) -> None:
-    async with placed(shop, "a", "b") as (first, second), rpc(shop.rpc) as client:
+    (first, second) = await placed(shop, "a", "b")
+    async with rpc(shop.rpc) as client:
         query = f"?start={first['cursor']}&limit=0"
         assert ["b"] == await seen_by_sse(shop, query, 1)
         assert [second["body"]] == (await curl(f"{shop.rest}/orders{query}", *ARRAY)).json
@@ -157,25 +156,25 @@ async def test_a_limit_of_0_is_none_whatever_the_wire(shop: Shop) -> None:
 
 
 async def test_a_json_array_runs_from_earliest_to_the_end_as_it_stood(shop: Shop) -> None:
-    async with placed(shop, "a", "b", "c") as (first, second, third):
-        answer = await curl(f"{shop.rest}/orders", *ARRAY)
-        assert (200, "application/json") == (answer.status, answer.type)
-        earliest = (await curl(f"{shop.rest}/orders?start=earliest&limit=1", *NDJSON)).lines
-        assert earliest == answer.json[:1]
-        since = await curl(f"{shop.rest}/orders?start={first['cursor']}", *ARRAY)
-        assert [second["body"], third["body"]] == since.json
-        assert [] == (await curl(f"{shop.rest}/orders?start={third['cursor']}", *ARRAY)).json
-        assert [] == (await curl(f"{shop.rest}/orders?start=latest", *ARRAY)).json
+    (first, second, third) = await placed(shop, "a", "b", "c")
+    answer = await curl(f"{shop.rest}/orders", *ARRAY)
+    assert (200, "application/json") == (answer.status, answer.type)
+    earliest = (await curl(f"{shop.rest}/orders?start=earliest&limit=1", *NDJSON)).lines
+    assert earliest == answer.json[:1]
+    since = await curl(f"{shop.rest}/orders?start={first['cursor']}", *ARRAY)
+    assert [second["body"], third["body"]] == since.json
+    assert [] == (await curl(f"{shop.rest}/orders?start={third['cursor']}", *ARRAY)).json
+    assert [] == (await curl(f"{shop.rest}/orders?start=latest", *ARRAY)).json
 
 
 async def test_a_json_array_has_a_thousand_elements_unless_told(shop: Shop) -> None:
-    async with placed(shop, "mark") as (mark,):
-        await crowd(shop, 1010)
-        start = f"start={mark['cursor']}"
-        assert list(range(1, 1001)) == [order["quantity"] for order in (await curl(f"{shop.rest}/orders?{start}", *ARRAY)).json]
-        assert 1000 == len((await curl(f"{shop.rest}/orders", *ARRAY)).json)
-        assert 1010 == len((await curl(f"{shop.rest}/orders?{start}&limit=5000", *ARRAY)).json)
-        assert 3 == len((await curl(f"{shop.rest}/orders?limit=3", *ARRAY)).json)
+    (mark,) = await placed(shop, "mark")
+    await crowd(shop, 1010)
+    start = f"start={mark['cursor']}"
+    assert list(range(1, 1001)) == [order["quantity"] for order in (await curl(f"{shop.rest}/orders?{start}", *ARRAY)).json]
+    assert 1000 == len((await curl(f"{shop.rest}/orders", *ARRAY)).json)
+    assert 1010 == len((await curl(f"{shop.rest}/orders?{start}&limit=5000", *ARRAY)).json)
+    assert 3 == len((await curl(f"{shop.rest}/orders?limit=3", *ARRAY)).json)
 
 
 async def crowd(shop: Shop, count: int) -> None:
