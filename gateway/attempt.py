@@ -6,8 +6,9 @@ import json
 import shlex
 from collections.abc import Mapping
 
+from gateway.binding import Binding, PlannedRoute
 from gateway.message import Many
-from gateway.plan import Binding, Plan, PlannedRoute
+from gateway.plan import Plan
 from gateway.port import Address
 from gateway.route import segments_of
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from gateway import registry
 from gateway.codec import NO_CONTRACTS, Contracts, Format
 from gateway.part import Part
 from gateway.policy import PolicyConfig
 from gateway.port import BackendConfig, ListenerConfig, TargetConfig
+from gateway.remedy import did_you_mean, validated
 from gateway.source import ConfigError, Source, Where, read
 
-PartType = TypeVar("PartType", bound=Part)
+VERBS = ("call", "publish", "ask", "tail")
 
 
 class DrainConfig(Part):
@@ -87,79 +88,87 @@ class Config:
     routes: list[Route] = field(default_factory=list)
     contracts: Contracts = NO_CONTRACTS
     formats: dict[str, Format] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)
+    """The sections in which something is wrong: what may only follow from that is not told as well."""
 
 
 def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
-    """Read and validate a config file. Raises ConfigError with every problem found."""
+    """Read and validate a config file. Raises ConfigError where it is no config at all; other problems are in its source."""
     source = read(path, environment)
     if not isinstance(source.value, dict):
         source.wrong((), "a config is a mapping with `listeners`, `backends` and `routes`; `polygate init` writes one")
         raise ConfigError(source.problems)
-    file = _validated(source, FileConfig, source.value, ())
-    if file is None:
-        raise ConfigError(source.problems)
-    config = Config(source, file)
+    config = Config(source, FileConfig.model_construct(listeners={}))
+    routes = _file(config, source.value)
     config.formats = {name: registry.load(registry.CODEC, name) for name in registry.kinds(registry.CODEC)}
-    config.contracts = _contracts(config)
-    config.listeners = _parts(source, registry.INGRESS, file.listeners, "listeners")
-    config.backends = _parts(source, registry.BACKEND, file.backends, "backends")
-    config.policies = tuple(_policies(source, file.policies, ("policies",)))
-    for index, route in enumerate(file.routes):
-        where: Where = ("routes", index)
-        to = _target(config, route, where)
-        policies = tuple(_policies(source, route.policies, (*where, "policies")))
-        if to is not None:
-            config.routes.append(Route(route, where, to, policies))
+    with _section(config, "contracts"):
+        config.contracts = _contracts(config)
+    with _section(config, "listeners"):
+        config.listeners = _parts(source, registry.INGRESS, config.file.listeners, "listeners")
+    with _section(config, "backends"):
+        config.backends = _parts(source, registry.BACKEND, config.file.backends, "backends")
+    config.policies = tuple(_policies(source, config.file.policies, ("policies",)))
+    with _section(config, "routes"):
+        for where, route in routes:
+            to = _target(config, route, where)
+            policies = tuple(_policies(source, route.policies, (*where, "policies")))
+            if to is not None:
+                config.routes.append(Route(route, where, to, policies))
     return config
 
 
-def _validated(source: Source, model: type[PartType], value: object, where: Where) -> PartType | None:
-    """One model over one value; its problems are noted with their lines, and None returned."""
-    try:
-        return model.model_validate(value)
-    except ValidationError as errors:
-        for error in errors.errors(include_url=False):
-            location = tuple(step for step in error["loc"] if not (isinstance(step, str) and step.startswith("function-")))
-            at = (*where, *location)
-            if error["type"] == "extra_forbidden":
-                source.wrong(at, f"unknown field{did_you_mean(str(location[-1]), _fields(model, location))}")
-            elif error["type"] == "missing":
-                source.wrong(at, f"is missing{_example(model, location)}")
-            else:
-                source.wrong(at, _sentence(error["msg"]))
-        return None
+@contextmanager
+def _section(config: Config, name: str) -> Iterator[None]:
+    before = len(config.source.problems)
+    yield
+    if len(config.source.problems) > before:
+        config.broken.add(name)
 
 
-def _sentence(message: str) -> str:
-    message = message.removeprefix("Value error, ")
-    return message[0].lower() + message[1:]
+def _file(config: Config, value: Mapping[str, Any]) -> list[tuple[Where, RouteConfig]]:
+    """Piece by piece, so that what is wrong with one hides nothing of the others. Returns the routes that are right."""
+    source = config.source
+    for name in value:
+        if name not in FileConfig.model_fields:
+            source.wrong((name,), f"unknown field{did_you_mean(name, FileConfig.model_fields)}")
+    pieces: dict[str, Any] = {}
+    for name in ("contracts", "policies", "drain"):
+        if value.get(name) is not None:
+            piece = validated(source, FileConfig, {"listeners": {"-": {}}, name: value[name]}, ())
+            pieces |= {} if piece is None else {name: getattr(piece, name)}
+    for name in ("listeners", "backends"):
+        with _section(config, name):
+            pieces[name] = _named(source, value.get(name), name)
+    if not value.get("listeners"):
+        source.wrong(("listeners",), 'is missing; for example {public: {kind: rest, bind: "127.0.0.1:8080"}}')
+        config.broken.add("listeners")
+    with _section(config, "routes"):
+        routes = list(_routes(source, value.get("routes")))
+    config.file = FileConfig.model_construct(**pieces, routes=tuple(route for _, route in routes))
+    return routes
 
 
-def _fields(model: type[Part], location: tuple[str | int, ...]) -> Iterable[str]:
-    """The field names that were possible where a location ends."""
-    known: Any = model
-    for step in location[:-1]:
-        if isinstance(step, int) or not isinstance(known, type) or not issubclass(known, Part):
-            continue
-        inner = known.model_fields.get(step)
-        annotation = inner.annotation if inner else None
-        arguments = [kind for kind in getattr(annotation, "__args__", ()) if isinstance(kind, type) and issubclass(kind, Part)]
-        known = arguments[0] if arguments else annotation
-    return known.model_fields if isinstance(known, type) and issubclass(known, Part) else ()
+def _named(source: Source, value: object, name: str) -> dict[str, Mapping[str, Any]]:
+    """The parts of a section by their names."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        source.wrong((name,), "must be a mapping, from a name to a part with its kind")
+        return {}
+    for key, part in value.items():
+        if not isinstance(part, dict):
+            source.wrong((name, key), "must be a mapping with a kind")
+    return {key: part for key, part in value.items() if isinstance(part, dict)}
 
 
-def _example(model: type[Part], location: tuple[str | int, ...]) -> str:
-    known = model.model_fields.get(str(location[-1])) if len(location) == 1 else None
-    return f"; for example {known.examples[0]!r}" if known is not None and known.examples else ""
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A remedy for a misspelt name: the nearest known one, or all of them."""
-    names = list(known)
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    if near:
-        return f'; did you mean "{near[0]}"?'
-    return f"; there are {', '.join(names)}" if names else ""
+def _routes(source: Source, value: object) -> Iterator[tuple[Where, RouteConfig]]:
+    if value is not None and not isinstance(value, list):
+        source.wrong(("routes",), "must be a list: each route begins with a dash")
+        return
+    for index, item in enumerate(value or ()):
+        route = validated(source, RouteConfig, item, ("routes", index))
+        if route is not None:
+            yield ("routes", index), route
 
 
 def _kind(source: Source, group: str, value: Mapping[str, Any], where: Where) -> Any:
@@ -182,9 +191,7 @@ def _parts(source: Source, group: str, values: Mapping[str, Mapping[str, Any]], 
     parts: dict[str, Any] = {}
     for key, value in values.items():
         model = _kind(source, group, value, (name, key))
-        if model is None:
-            continue
-        part = _validated(source, model, value, (name, key))
+        part = validated(source, model, value, (name, key)) if model is not None else None
         if part is not None:
             parts[key] = part
     return parts
@@ -193,7 +200,7 @@ def _parts(source: Source, group: str, values: Mapping[str, Mapping[str, Any]], 
 def _policies(source: Source, values: Iterable[Mapping[str, Any]], where: Where) -> Iterable[PolicyConfig]:
     for index, value in enumerate(values):
         model = _kind(source, registry.POLICY, value, (*where, index))
-        part = _validated(source, model, value, (*where, index)) if model is not None else None
+        part = validated(source, model, value, (*where, index)) if model is not None else None
         if part is not None:
             yield part
 
@@ -206,25 +213,38 @@ def _target(config: Config, route: RouteConfig, where: Where) -> TargetConfig | 
         source.wrong(to, f"needs a backend: {', '.join(config.file.backends) or 'there is none under backends yet'}")
         return None
     if name not in config.file.backends:
-        source.wrong((*to, "backend"), f"there is no backend {name!r}{did_you_mean(name, config.file.backends)}")
+        if "backends" not in config.broken:
+            source.wrong((*to, "backend"), f"there is no backend {name!r}{did_you_mean(name, config.file.backends)}")
         return None
     if name not in config.backends:
         return None  # its own problem is noted already
-    backend = config.backends[name]
-    verbs = [verb for verb in backend.verbs if verb in route.to]
-    if len(verbs) != 1:
-        wanted = ", ".join(backend.verbs)
-        others = [verb for verb in ("call", "publish", "ask", "tail") if verb in route.to and verb not in backend.verbs]
-        if others:
-            source.wrong((*to, others[0]), f"a {backend.kind} backend cannot {others[0]}; it can {wanted}")
-        else:
-            source.wrong(to, f"needs one verb that a {backend.kind} backend has: {wanted}")
-        return None
-    target = _validated(source, backend.verbs[verbs[0]], route.to, to)
+    model = _verb(source, config.backends[name], route, to)
+    target = validated(source, model, route.to, to) if model is not None else None
     if target is not None and target.format not in config.formats:
         source.wrong((*to, "format"), f"there is no format {target.format!r}{did_you_mean(target.format, config.formats)}")
         return None
     return target
+
+
+def _verb(source: Source, backend: BackendConfig, route: RouteConfig, to: Where) -> type[TargetConfig] | None:
+    """The model of the verb that a target says; its problem is noted where that is not one verb of its backend."""
+    said = [verb for verb in VERBS if verb in route.to]
+    wanted = ", ".join(backend.verbs)
+    if len(said) == 1 and said[0] in backend.verbs:
+        return backend.verbs[said[0]]
+    if len(said) > 1:
+        source.wrong((*to, said[1]), f"a target has one verb, and this one says {said[0]} too")
+    elif said:
+        source.wrong((*to, said[0]), f"a {backend.kind} backend cannot {said[0]}; it can {wanted}")
+    else:
+        known = {name for model in backend.verbs.values() for name in model.model_fields}
+        strange = next((name for name in route.to if name not in known), None)
+        where = to if strange is None else (*to, strange)
+        hint = "" if strange is None else did_you_mean(strange, backend.verbs)
+        source.wrong(
+            where, f"unknown field{hint}" if "did you" in hint else f"needs a verb of a {backend.kind} backend: {wanted}"
+        )
+    return None
 
 
 def _contracts(config: Config) -> Contracts:

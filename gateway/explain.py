@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.binding import Binding, PlannedRoute
 from gateway.errors import GatewayError
 from gateway.exchange import Call, Exchange, Memory, new_id
+from gateway.fit import ALWAYS
 from gateway.message import JSON, Message
-from gateway.plan import ALWAYS, Binding, Plan, PlannedRoute, bound
+from gateway.plan import Plan, bound
 from gateway.policy import Guard
 from gateway.present import translation
 from gateway.route import Endpoint, Found, Table, segments_of

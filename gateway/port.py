@@ -152,6 +152,10 @@ class BackendConfig(Part, ABC):
     consumable: ClassVar[bool] = False
     """Whether what it builds is a `Source`."""
 
+    def templates(self, target: TargetConfig) -> Sequence[str]:
+        """Every template that a target's messages fill, those of the target itself included."""
+        return target.templates()
+
     def refusals(self, target: TargetConfig, contract: Contract | None) -> Sequence[str]:
         """Why a target cannot work on this very backend, as far as can be told when loading."""
         del target, contract

@@ -31,6 +31,8 @@ def load(group: str, kind: str) -> Any:
     try:
         return entry.load()
     except ModuleNotFoundError as error:
+        # Python's metadata keeps what stands in brackets behind an entry point: the extra that brings its library.
         extras = ",".join(entry.extras)
-        remedy = f"pip install 'polygate[{extras}]'" if extras else f"install the package that has {error.name}"
+        owner = entry.dist.name if entry.dist is not None else "polygate"
+        remedy = f"pip install '{owner}[{extras}]'" if extras else f"install the package that has {error.name}"
         raise MissingKindError(f"{kind} needs {error.name}, which is not installed; {remedy}") from error

@@ -162,8 +162,8 @@ class _Reader:
             self._source.wrong(where, f"a config has no tags: take out {event.tag.replace('tag:yaml.org,2002:', '!!')}")
             return text
         if "${" in text:
-            text = _VARIABLE.sub(lambda match: self._variable(match, where), text)
-        # A variable that is the whole of a plain scalar has the type that its text would have: ${PORT} is a number.
+            # What a variable fills in is text, so that a password of digits stays one; a field that wants a number reads it.
+            return _VARIABLE.sub(lambda match: self._variable(match, where), text)
         return text if event.style or event.tag else _typed(text)
 
     def _variable(self, match: re.Match[str], where: Where) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator
@@ -77,11 +77,16 @@ class Config(BackendConfig):
     answers: Mapping[str, Answer] = Field(examples=[{"stock": {"body": {"sku": "{sku}", "quantity": 42}}}])
     """What it can answer, by name."""
 
+    def templates(self, target: TargetConfig) -> Sequence[str]:
+        assert isinstance(target, CallStub)  # noqa: S101  `verbs` has no other
+        answer = self.answers.get(target.call)
+        return tuple(_texts(answer.body)) if answer is not None else ()
+
     def refusals(self, target: TargetConfig, contract: Contract | None) -> Sequence[str]:
         del contract
         assert isinstance(target, CallStub)  # noqa: S101  `verbs` has no other
         if target.call not in self.answers:
-            return (f"the stub has no answer {target.call!r}; it has {', '.join(self.answers)}",)
+            return (f"the stub has no answer {target.call!r}; it has {', '.join(self.answers) or 'none'}",)
         if target.format not in {"json", "text"}:
             return (f"a stub answers in json or text, not in {target.format}",)
         return ()
@@ -166,12 +171,17 @@ def _reply(target: Target, answer: Answer) -> Callable[[Call, Message], Message]
     return lambda call, message: Message(encode(fill(call.params, lambda: target.fields(message.body))), kind)
 
 
+def _texts(value: object) -> Iterator[str]:
+    """Every string in a JSON value, but its keys."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)
+
+
 def _has_variables(value: object) -> bool:
-    if isinstance(value, dict):
-        return any(map(_has_variables, value.values()))
-    if isinstance(value, list):
-        return any(map(_has_variables, value))
-    return isinstance(value, str) and bool(Template(value).names)
+    return any(Template(text).names for text in _texts(value))
 
 
 async def _pause(call: Call, seconds: float, *, safe: bool) -> None:

@@ -1,0 +1,217 @@
+"""Whether the parts of a config fit together. What cannot work is refused here, when the config is loaded, with the reason:
+nothing is weakened in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from gateway import registry
+from gateway.binding import Binding, PlannedRoute, check_calls
+from gateway.codec import Contract, Format
+from gateway.config import Config, Route
+from gateway.errors import GatewayError
+from gateway.message import Many
+from gateway.policy import PolicyConfig
+from gateway.port import ListenerConfig, TargetConfig, split_bind
+from gateway.remedy import did_you_mean
+from gateway.route import PatternError, segments_of
+from gateway.source import Where
+from gateway.template import Template, TemplateError
+from gateway.topic.event import RECEIPT
+
+ALWAYS = ("observe", "concurrency", "size", "deadline")
+"""The policies that every route has, in their order; a route that names one itself has its own in its own place."""
+_TAIL_OPTIONS = ("start", "limit")
+
+
+def fitted(config: Config) -> tuple[PlannedRoute, ...]:
+    """The routes that fit. Every problem is noted in the config's source."""
+    _check_listeners(config)
+    protocols = {type(listener).protocol: type(listener) for listener in config.listeners.values() if listener.protocol}
+    routes = tuple(found for route in config.routes if (found := _fit(config, protocols, route)) is not None)
+    check_calls(config, routes)
+    return routes
+
+
+def _check_listeners(config: Config) -> None:
+    taken: dict[tuple[str, int], str] = {}
+    for name, listener in config.listeners.items():
+        if "backends" not in config.broken:
+            for field, refusal in listener.refusals(config.backends):
+                config.source.wrong(("listeners", name, field), refusal)
+        bind: str | None = getattr(listener, "bind", None)
+        if bind is None:
+            continue
+        host, port = split_bind(bind)
+        for (other, number), first in taken.items():
+            if port == number != 0 and _overlap(host, other):
+                line = config.source.line(("listeners", first))
+                config.source.wrong(("listeners", name, "bind"), f"{bind} is taken by listener {first} on line {line}")
+        taken[host, port] = name
+
+
+def _overlap(host: str, other: str) -> bool:
+    """Whether a port of one host is one of the other: a wildcard has every address of its family."""
+    for one, two in ((host, other), (other, host)):
+        if one in {two, ""} or (one == "0.0.0.0" and ":" not in two) or (one == "::" and ":" in two):  # noqa: S104  compared
+            return True
+    return {host, other} == {"localhost", "127.0.0.1"}
+
+
+def _fit(config: Config, protocols: Mapping[str, type[ListenerConfig]], route: Route) -> PlannedRoute | None:
+    source = config.source
+    before = len(source.problems)
+    contract, known = _contract(config, route)
+    if not known:
+        return None
+    to = (*route.where, "to")
+    backend = config.backends[route.to.backend]
+    for refusal in (*route.to.refusals(contract), *backend.refusals(route.to, contract)):
+        source.wrong((*to, route.to.verb), refusal)
+    _check_format(config, route, contract)
+    bindings: list[Binding] = []
+    for protocol, calls in route.config.when.items():
+        where = (*route.where, "when", protocol)
+        if protocol not in protocols:
+            if "listeners" not in config.broken:
+                source.wrong(where, f"no listener serves {protocol}{did_you_mean(protocol, protocols)}")
+            continue
+        for call in (calls,) if isinstance(calls, str) else calls:
+            binding = _bind(config, protocols[protocol], route, contract, call)
+            if binding is not None:
+                bindings.append(binding)
+    if len(source.problems) > before or len(bindings) == 0:
+        return None
+    return PlannedRoute(route.config.name, route.to, contract, tuple(bindings), source.line(route.where), route.config.example)
+
+
+def _contract(config: Config, route: Route) -> tuple[Contract | None, bool]:
+    """The route's own contract or, unless told, the method that gRPC calls it by, or the one that it calls itself; and
+    whether all of them are known. They must say the same, for nothing stands between that could turn one into another.
+    """
+    called = route.config.when.get("grpc", ())
+    named: list[tuple[str | None, Where]] = [
+        (route.config.contract, ("contract",)),
+        *((method, ("when", "grpc")) for method in ((called,) if isinstance(called, str) else called)),
+        (route.to.method(), ("to", route.to.verb)),
+    ]
+    contract: Contract | None = None
+    known = True
+    for name, field in named:
+        if name is None:
+            continue
+        found = config.contracts.methods.get(name)
+        if found is None:
+            known = False
+            if "contracts" not in config.broken:
+                remedy = did_you_mean(name, config.contracts.methods) or "; name a descriptor set under `contracts:`"
+                config.source.wrong((*route.where, *field), f"no contract has the method {name}{remedy}")
+        elif contract is None:
+            contract = found
+        elif (difference := _difference(found, contract)) is not None:
+            config.source.wrong((*route.where, *field), difference)
+    return contract, known
+
+
+def _difference(one: Contract, other: Contract) -> str | None:
+    if one.request.name != other.request.name:
+        return f"{one.name} takes {one.request.name}, but {other.name} takes {other.request.name}"
+    if one.reply.name != other.reply.name:
+        return f"{one.name} replies {one.reply.name}, but {other.name} replies {other.reply.name}"
+    return None if one.many == other.many else f"{one.name} streams otherwise than {other.name}"
+
+
+def _check_format(config: Config, route: Route, contract: Contract | None) -> None:
+    """A format that needs a contract has one, one that cannot carry one has none, and the example is a message of it."""
+    form = config.formats[route.to.format]
+    where = (*route.where, "to", "format")
+    if form.typed and contract is None:
+        config.source.wrong(where, f"{form.name} means nothing without a contract; name one with `contract:`")
+    if contract is not None and not form.opaque:
+        try:
+            form.codec(contract.request)
+        except ValueError as error:
+            config.source.wrong(where, str(error))
+        if route.config.example:
+            try:
+                contract.request.check(dict(route.config.example))
+            except GatewayError as error:
+                config.source.wrong((*route.where, "example"), f"is no {contract.request.name}: {error.message}")
+
+
+def _bind(config: Config, listener: type[ListenerConfig], route: Route, contract: Contract | None, call: str) -> Binding | None:
+    source = config.source
+    protocol = listener.protocol
+    where: Where = (*route.where, "when", protocol)
+    try:
+        method, pattern = listener.pattern(call)
+        names = [name for kind, name in segments_of(pattern) if kind != "literal"]
+    except (PatternError, GatewayError, ValueError) as error:
+        source.wrong(where, str(error))
+        return None
+    wire = listener.shape(contract)
+    target = route.to.many(contract)
+    each = bool(wire & Many.REQUESTS) and target is Many.NEITHER
+    if (refusal := _misfit(protocol, wire, target, each=each) or _misreply(protocol, route.to, contract)) is not None:
+        source.wrong(where, refusal)
+        return None
+    _check_templates(config, route, contract, names, protocol)
+    many = Many.BOTH if each else (wire & target if protocol != "websocket" else wire)
+    limit = max((part.limit() for part in config.listeners.values() if part.protocol == protocol), default=1 << 20)
+    return Binding(protocol, call, method, pattern, many, each, tuple(_always(config, route, limit)), where)
+
+
+def _misfit(protocol: str, wire: Many, target: Many, *, each: bool) -> str | None:
+    if target & Many.REPLIES and not wire & Many.REPLIES:
+        return f"the target streams replies, and a {protocol} caller of this route gets one"
+    if each and not wire & Many.REPLIES:
+        return "the caller may send many messages, each answered by one, and gets a single reply: make the method bidirectional"
+    if target is Many.REQUESTS and protocol == "websocket":
+        return "the target replies once all requests are sent, which a WebSocket cannot say: it has no half-close"
+    return None
+
+
+def _misreply(protocol: str, to: TargetConfig, contract: Contract | None) -> str | None:
+    if protocol == "grpc" and to.verb == "publish" and contract is not None and contract.reply.name != RECEIPT:
+        return f"a publish answers {RECEIPT}, but {contract.name} replies {contract.reply.name}"
+    return None
+
+
+def _check_templates(config: Config, route: Route, contract: Contract | None, names: Sequence[str], protocol: str) -> None:
+    """A variable must be in the path or, where it is known which fields there are, in the message."""
+    to = (*route.where, "to")
+    try:
+        texts = config.backends[route.to.backend].templates(route.to)
+        wanted = {name for text in texts for name in Template(text).names}
+    except TemplateError as error:
+        config.source.wrong(to, str(error))
+        return
+    given, what = _given(config.formats[route.to.format], route.to, contract, protocol)
+    if given is None:
+        return
+    for name in sorted(wanted - {*names, *given}):
+        near = did_you_mean(name, dict.fromkeys((*names, *given)))
+        config.source.wrong(to, f"{{{name}}} is neither in {protocol}'s path nor {what}{near if 'did you' in near else ''}")
+
+
+def _given(form: Format, to: TargetConfig, contract: Contract | None, protocol: str) -> tuple[Sequence[str] | None, str]:
+    """The fields that a caller's message may give, and what to call them; None where it may have any."""
+    if to.verb == "tail" and protocol == "websocket":
+        return _TAIL_OPTIONS, "start or limit, which is all that a WebSocket says before a tail"
+    if form.opaque or (not form.typed and not isinstance(form.codec(None).decode(b"{}"), dict)):
+        return (), f"a field: {form.name} has none"
+    if contract is None:
+        return None, ""
+    return contract.request.fields, f"a field of {contract.request.name}"
+
+
+def _always(config: Config, route: Route, limit: int) -> Iterator[PolicyConfig]:
+    """The policies of a route in their order: those that always run, the file's, the route's own."""
+    own = (*config.policies, *route.policies)
+    named = {policy.kind for policy in own}
+    for kind in ALWAYS:
+        if kind not in named:
+            model = registry.load(registry.POLICY, kind)
+            yield model(kind=kind, limit=limit) if kind == "size" else model(kind=kind)
+    yield from own
