@@ -66,6 +66,16 @@ class Answer:
         """The connection closes after this answer."""
         self.keep_alive = False
 
+    def last(self) -> bytes:
+        """The whole of it, for a connection that closes before aiohttp has a request of its own to answer."""
+        return self._head(keep=False) + self._body
+
+    def _head(self, *, keep: bool) -> bytes:
+        fields = "" if keep else "connection: close\r\n"
+        if self.status not in _NO_BODY:
+            fields += f"content-type: {self._content_type}\r\ncontent-length: {len(self._body)}\r\n"
+        return head(self.status, self._id, fields, self._headers)
+
     async def prepare(self, request: BaseRequest) -> None:
         """Called once by aiohttp, before write_eof."""
         self._request = request
@@ -79,10 +89,7 @@ class Answer:
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the caller is gone")
         body = self._body
-        fields = "" if self.keep_alive else "connection: close\r\n"
-        if self.status not in _NO_BODY:
-            fields += f"content-type: {self._content_type}\r\ncontent-length: {len(body)}\r\n"
-        start = head(self.status, self._id, fields, self._headers)
+        start = self._head(keep=bool(self.keep_alive))
         transport.write(start if self._request.method == "HEAD" else start + body)
         if len(body) > DRAIN_BYTES:
             await self._request.writer.drain()

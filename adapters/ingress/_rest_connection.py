@@ -9,11 +9,11 @@ from typing import Any
 from aiohttp.http_exceptions import BadHttpMessage, BadHttpMethod, LineTooLong
 from aiohttp.web import BaseRequest, RequestHandler, Server, StreamResponse
 
+from adapters.ingress._rest_answer import Answer
 from adapters.ingress._rest_request import ClosingError
-from gateway.errors import GatewayError, Reason
+from gateway.errors import CallerError, GatewayError, Reason
 
-OVER_LIMIT = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-SLOW_HEAD = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+AnswerError = Callable[[GatewayError], Answer]
 
 
 def reason_of(error: BaseException | None, max_line: int) -> GatewayError:
@@ -47,12 +47,15 @@ class Connection(RequestHandler):
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")  # noqa: S101  TCP or TLS, never UDP
         self.server.open.add(self)
         if len(self.server.open) > self.server.max_connections:
-            self._last_words(OVER_LIMIT)
+            self._last_words(CallerError(Reason.OVERLOADED, "there are too many connections"))
 
-    def _last_words(self, answer: bytes) -> None:
+    def _last_words(self, error: GatewayError) -> None:
         if self.transport is not None:
-            self.transport.write(answer)
+            self.transport.write(self.server.answer_error(error).last())
         self.force_close()
+
+    def _too_slow(self) -> None:
+        self._last_words(CallerError(Reason.SLOW_REQUEST, f"the head did not come within {self.server.head_seconds:g} s"))
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -63,7 +66,7 @@ class Connection(RequestHandler):
                 self._drip = None
         elif self._drip is None:
             loop = asyncio.get_running_loop()
-            self._drip = loop.call_later(self.server.head_seconds, self._last_words, SLOW_HEAD)
+            self._drip = loop.call_later(self.server.head_seconds, self._too_slow)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._drip is not None:
@@ -81,8 +84,8 @@ class Connection(RequestHandler):
         del request, message
         if status == 500:  # noqa: PLR2004  aiohttp's word for a handler that raised
             self.log_exception("the REST listener failed", exc_info=exc)
-            return self.server.answer_error(GatewayError(Reason.BUG, "something went wrong here"))
-        return self.server.answer_error(reason_of(exc, self.max_line_size))
+            return self.server.answer_error(GatewayError(Reason.BUG, "something went wrong here")).response
+        return self.server.answer_error(reason_of(exc, self.max_line_size)).response
 
 
 class Listening(Server):
@@ -91,7 +94,7 @@ class Listening(Server):
     def __init__(
         self,
         handler: Callable[[BaseRequest], Awaitable[StreamResponse]],
-        answer_error: Callable[[GatewayError], StreamResponse],
+        answer_error: AnswerError,
         *,
         max_connections: int,
         head_seconds: float,

@@ -108,7 +108,7 @@ class Rest:
         config = self._config
         server = Listening(
             self._handle,
-            lambda error: error_answer(error, new_id()).response,
+            lambda error: error_answer(error, new_id()),
             max_connections=config.max_connections,
             head_seconds=config.head_seconds,
             keepalive_timeout=config.keep_alive_seconds,
