@@ -13,9 +13,9 @@ from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, D
 from pydantic import AfterValidator, Field, FilePath, field_validator, model_validator
 from yarl import URL
 
-from adapters.backend._http_answer import Reading
-from adapters.backend._http_call import STREAMS, Calling, Manner, Pool, Request
-from adapters.backend._http_request import BODILESS, CALL, CONTROL, SAFE, Outgoing, Path, header_name, path_templates
+from adapters.backend.http.answer import Reading
+from adapters.backend.http.call import STREAMS, Calling, Manner, Pool, Request
+from adapters.backend.http.request import BODILESS, CALL, CONTROL, SAFE, Outgoing, Path, header_name, path_templates
 from gateway.codec import Contract
 from gateway.errors import BackendError, Reason
 from gateway.exchange import Handler

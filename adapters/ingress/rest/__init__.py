@@ -14,10 +14,10 @@ from aiohttp.http_parser import HttpRequestParserPy
 from aiohttp.web import BaseRequest, StreamResponse
 from pydantic import ByteSize, Field, FilePath
 
-from adapters.ingress._rest_answer import Answer, error_answer
-from adapters.ingress._rest_connection import Connection, Listening
-from adapters.ingress._rest_exchange import OptionsExchange, RestExchange, StreamAnswer, StreamExchange
-from adapters.ingress._rest_request import METHODS, check_head, check_method, choose, headers_of, query_of
+from adapters.ingress.rest.answer import Answer, error_answer
+from adapters.ingress.rest.connection import Connection, Listening
+from adapters.ingress.rest.exchange import OptionsExchange, RestExchange, StreamAnswer, StreamExchange
+from adapters.ingress.rest.request import METHODS, check_head, check_method, choose, headers_of, query_of
 from gateway.errors import CallerError, GatewayError, Reason
 from gateway.exchange import Call, new_id
 from gateway.message import JSON, Headers, Many

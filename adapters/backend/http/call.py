@@ -12,8 +12,8 @@ from aiohttp import ClientError, ClientHandlerType, ClientRequest, ClientRespons
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.connector import Connection
 
-from adapters.backend._http_answer import Ndjson, Reading, Sse, media_type
-from adapters.backend._http_request import BODILESS, Outgoing, opener
+from adapters.backend.http.answer import Ndjson, Reading, Sse, media_type
+from adapters.backend.http.request import BODILESS, Outgoing, opener
 from gateway.errors import BackendError, Reason
 from gateway.exchange import EndOfMessages, Exchange
 from gateway.framing import NDJSON, SSE, ndjson

@@ -9,8 +9,8 @@ from typing import Any
 from aiohttp.http_exceptions import BadHttpMessage, BadHttpMethod, LineTooLong
 from aiohttp.web import BaseRequest, RequestHandler, Server, StreamResponse
 
-from adapters.ingress._rest_answer import Answer
-from adapters.ingress._rest_request import ClosingError
+from adapters.ingress.rest.answer import Answer
+from adapters.ingress.rest.request import ClosingError
 from gateway.errors import CallerError, GatewayError, Reason
 
 AnswerError = Callable[[GatewayError], Answer]

@@ -8,8 +8,8 @@ from typing import cast
 
 from aiohttp.web import BaseRequest, StreamResponse
 
-from adapters.ingress._rest_answer import Answer, error_answer, head
-from adapters.ingress._rest_request import media_type, read_body
+from adapters.ingress.rest.answer import Answer, error_answer, head
+from adapters.ingress.rest.request import media_type, read_body
 from gateway.errors import GatewayError
 from gateway.exchange import Call, EndOfMessages, Exchange
 from gateway.framing import NDJSON, SSE, SSE_HEARTBEAT, ndjson, sse

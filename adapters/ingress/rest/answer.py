@@ -12,7 +12,7 @@ from typing import cast
 
 from aiohttp.web import BaseRequest, StreamResponse
 
-from adapters.ingress._rest_request import ClosingError
+from adapters.ingress.rest.request import ClosingError
 from gateway.errors import GatewayError, HttpAnswer
 from gateway.message import NO_HEADERS, PROBLEM, Headers
 from gateway.status import TABLE, allowed, problem_body, retry_after
