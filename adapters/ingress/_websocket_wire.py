@@ -25,9 +25,11 @@ MAX_FRAGMENTS = 4096
 """Of one message: empty ones add nothing to its size."""
 SHORT = 125
 """The longest body whose length stands in the second byte of a frame (RFC 6455, 5.2)."""
+SMALL = 4 << 10
+"""Frames up to here are framed here and gathered, those of one turn of the loop into one write: the library's way to a frame, and
+a system call for each, cost more than all else that we do."""
 _TEXT_HEADS = tuple(bytes((0x81, size)) for size in range(SHORT + 1))
 _BINARY_HEADS = tuple(bytes((0x82, size)) for size in range(SHORT + 1))
-# The library's way to a frame costs more than all else that we do for one; most are short and not compressed.
 
 OPEN, CONNECTING = State.OPEN, State.CONNECTING
 TEXT, BINARY, CONT = Opcode.TEXT, Opcode.BINARY, Opcode.CONT
@@ -65,6 +67,7 @@ class Wire(ServerConnection):
         self.open_until = self.loop.time() + terms.open_timeout
         self._head = 0
         self._rest = bytearray()
+        self._out = bytearray()
         self._partial: bytearray | None = None
         self._partial_type = ""
         self._fragments = 0
@@ -159,14 +162,35 @@ class Wire(ServerConnection):
         protocol = self.protocol
         if protocol.state is not OPEN:
             return
-        if protocol.extensions or len(body) > SHORT:
+        size = len(body)
+        if protocol.extensions or size > SMALL:
             if text:
                 protocol.send_text(body)
             else:
                 protocol.send_binary(body)
             self.send_data()
+            return
+        out = self._out
+        if not out:
+            self.loop.call_soon(self._flush)
+        if size <= SHORT:
+            out += (_TEXT_HEADS if text else _BINARY_HEADS)[size]
         else:
-            self.transport.write((_TEXT_HEADS if text else _BINARY_HEADS)[len(body)] + body)
+            out += (b"\x81\x7e" if text else b"\x82\x7e") + size.to_bytes(2, "big")
+        out += body
+        if len(out) > self._terms.write_limit:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._out:
+            out, self._out = self._out, bytearray()
+            if not self.transport.is_closing():
+                self.transport.write(out)
+
+    def send_data(self) -> None:
+        """What the library has to say stands behind what was gathered."""
+        self._flush()
+        super().send_data()
 
     async def room(self) -> None:
         """Wait until the caller has taken enough of what is written, or is gone."""

@@ -186,7 +186,7 @@ async def test_text_goes_as_text_and_all_else_as_binary(message, expected):
 
 async def test_a_message_of_any_size_up_to_the_limit_comes_through():
     async with WebSocketDriver().listening(serving(echo)) as address, client(address) as socket:
-        for size in (125, 126, 65_535, 65_536, MIB):
+        for size in (0, 1, 125, 126, 4096, 4097, 65_535, 65_536, MIB):
             await socket.send(bytes(size))
             assert bytes(size) == await socket.recv()
 
@@ -196,6 +196,20 @@ async def test_many_messages_sent_ahead_come_back_in_order():
         for number in range(5000):
             await socket.send(str(number))
         assert [str(number) for number in range(5000)] == [await socket.recv() for _ in range(5000)]
+
+
+async def test_small_and_large_replies_and_the_last_problem_keep_their_order():
+    sizes = [1, 5000, 2, 300, 70_000, 3, 4]
+
+    async def handler(exchange):
+        for size in sizes:
+            await exchange.send(Message(bytes(size), BYTES))
+        raise GatewayError(Reason.BAD_ANSWER, "it broke")
+
+    async with WebSocketDriver().listening(serving(handler)) as address, client(address) as socket:
+        *replies, problem = (await end(socket))[0]
+    assert sizes == [len(reply) for reply in replies]
+    assert "bad_answer" == problem_of(problem)["reason"]
 
 
 async def test_a_compressed_conversation_goes_both_ways():
