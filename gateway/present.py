@@ -22,11 +22,18 @@ def _callers(formats: Mapping[str, Format], to: TargetConfig, contract: Contract
     return wanted if own in wanted else [*wanted, own]
 
 
+def _shown(form: Format, to: TargetConfig, contract: Contract | None) -> bool:
+    """Whether replies can be had in a format. A receipt is JSON or, where the contract's reply is one, typed."""
+    if to.verb != "publish":
+        return True
+    return form.name == "json" or (form.typed and contract is not None and contract.reply.name == RECEIPT)
+
+
 def offers(formats: Mapping[str, Format], to: TargetConfig, contract: Contract | None) -> tuple[str, ...]:
     """The media types that one message of a reply can be had in; () for any."""
-    if formats[to.format].opaque:
+    if formats[to.format].opaque and to.verb != "publish":
         return ()
-    return tuple(form.content_types[0] for form in _callers(formats, to, contract))
+    return tuple(form.content_types[0] for form in _callers(formats, to, contract) if _shown(form, to, contract))
 
 
 def translation(
@@ -44,7 +51,8 @@ def translation(
     for form in _callers(formats, to, contract):
         passing = transcode(form, target, kind, merging=merging)
         requests.update(dict.fromkeys(form.content_types, passing))
-        replies[form.content_types[0]] = _reply(formats, form, to, contract, protocol)
+        if _shown(form, to, contract):
+            replies[form.content_types[0]] = _reply(formats, form, to, contract, protocol)
     otherwise = transcode(target, target, None, merging=False) if target.opaque else None
     if isinstance(to, TailTo):
         replies[SSE] = _bare(formats, formats["json"], to, contract)
