@@ -10,8 +10,9 @@ from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition, errors
 
-from adapters.backend._kafka_cluster import AWAY, Cluster, Settings, end
+from adapters.backend._kafka_cluster import Cluster
 from adapters.backend._kafka_record import record_of
+from adapters.backend._kafka_wire import AWAY, Settings, end
 from gateway.errors import GatewayError
 from gateway.port import Deliver, Subscription
 from gateway.task import Tasks

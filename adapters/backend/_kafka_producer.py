@@ -10,16 +10,16 @@ import asyncio
 import logging
 import random
 import time
-from collections import deque
 from contextlib import AsyncExitStack, suppress
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Self
 
 from aiokafka import AIOKafkaProducer, TopicPartition, errors
-from aiokafka.partitioner import murmur2
 
-from adapters.backend._kafka_cluster import AWAY, BACKOFF_S, NO_LEADER, REFUSALS, TROUBLES, Cluster, Settings
+from adapters.backend._kafka_cluster import NO_LEADER, Cluster
 from adapters.backend._kafka_record import headers_to, size_of
+from adapters.backend._kafka_sending import Door, Given, Lanes, Sending, chosen_by
+from adapters.backend._kafka_wire import AWAY, BACKOFF_S, REFUSALS, TROUBLES, Settings
 from gateway.errors import BackendError, CallerError, GatewayError, Reason, translating
 from gateway.message import Message
 from gateway.task import Tasks
@@ -29,89 +29,10 @@ log = logging.getLogger("polygate")
 
 TICK_S = 0.02
 FAR_S = 60.0
-SHORT_KEY = 64
 
 _TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
 # Nobody else will say that these were not written; and after the last four a producer gets nothing through any more.
 _LOST = (errors.ProducerFenced, errors.OutOfOrderSequenceNumber, errors.UnknownProducerId, errors.InvalidProducerIdMapping)
-_POSITIVE = 0x7FFFFFFF
-
-_hash_of_short = lru_cache(4096)(murmur2)
-
-
-def chosen_by(key: bytes, partitions: int) -> int:
-    """The partition of a key, as Kafka's own default partitioner chooses it."""
-    return int((_hash_of_short(key) if len(key) <= SHORT_KEY else murmur2(key)) & _POSITIVE) % partitions
-
-
-class _Given(Exception):  # noqa: N818  not an error of anybody
-    """The deadline of a record has passed."""
-
-
-class _Sending:
-    """One record on its way: not yet taken by the library while `future` is None, withdrawn once `task` is None."""
-
-    __slots__ = ("future", "size", "task")
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.task = asyncio.current_task()
-        self.future: asyncio.Future[Any] | None = None
-
-    def expire(self) -> None:
-        """Wake the one who waits: as `asyncio.timeout` does while the record can be withdrawn."""
-        if self.future is None:
-            task, self.task = self.task, None
-            if task is not None:
-                task.cancel()
-        elif not self.future.done():
-            self.future.set_exception(_Given())
-
-
-class _Turn:
-    """A lock that costs nothing while it is free: hands over records to one partition one by one, in the order they came."""
-
-    __slots__ = ("_queue", "taken")
-
-    def __init__(self) -> None:
-        self.taken = False
-        self._queue: deque[asyncio.Future[None]] = deque()
-
-    async def wait(self) -> None:
-        """Return when it is ours."""
-        ours = asyncio.get_running_loop().create_future()
-        self._queue.append(ours)
-        try:
-            await ours
-        except asyncio.CancelledError:
-            if ours.done() and not ours.cancelled():
-                self.leave()
-            raise
-
-    def leave(self) -> None:
-        """Give it to the next who still waits; it stays taken in between, so that nobody slips in."""
-        while self._queue:
-            following = self._queue.popleft()
-            if not following.done():
-                following.set_result(None)
-                return
-        self.taken = False
-
-
-class _Lanes:
-    """The partitions of one topic: who leads each, and whose turn it is to hand over a record."""
-
-    def __init__(self, leaders: list[int]) -> None:
-        self.leaders = leaders
-        self.turns = [_Turn() for _ in leaders]
-
-
-class _Door:
-    """Where the records of a topic wait that has no lanes yet."""
-
-    def __init__(self) -> None:
-        self.turn = asyncio.Lock()
-        self.waiting = 0
 
 
 class Writer:
@@ -123,11 +44,11 @@ class Writer:
         self._stack = AsyncExitStack()
         self._tasks = Tasks()
         self._producer: AIOKafkaProducer | None = None
-        self._lanes: dict[str, _Lanes] = {}
-        self._doors: dict[str, _Door] = {}
+        self._lanes: dict[str, Lanes] = {}
+        self._doors: dict[str, Door] = {}
         self._changed = asyncio.Event()
         self._broken = asyncio.Event()
-        self._slots: dict[float, set[_Sending]] = {}
+        self._slots: dict[float, set[Sending]] = {}
         self.held = 0
         self.late_acknowledged = 0
         self.late_failed = 0
@@ -221,11 +142,11 @@ class Writer:
             elif len(leaders) == len(self._lanes[topic].leaders):
                 self._lanes[topic].leaders = leaders
             else:
-                self._lanes[topic] = _Lanes(leaders)
+                self._lanes[topic] = Lanes(leaders)
 
-    async def _ready(self, topic: str, deadline: float) -> tuple[AIOKafkaProducer, _Lanes]:
+    async def _ready(self, topic: str, deadline: float) -> tuple[AIOKafkaProducer, Lanes]:
         """The producer and the lanes of a topic that it has not sent to before; to all who ask, in the order they came."""
-        door = self._doors.setdefault(topic, _Door())
+        door = self._doors.setdefault(topic, Door())
         door.waiting += 1
         try:
             async with asyncio.timeout_at(deadline):
@@ -240,7 +161,7 @@ class Writer:
             if not door.waiting:
                 del self._doors[topic]
 
-    async def _open(self, topic: str) -> tuple[AIOKafkaProducer, _Lanes]:
+    async def _open(self, topic: str) -> tuple[AIOKafkaProducer, Lanes]:
         while True:
             self._cluster.refuse()
             await self._changed.wait()
@@ -263,7 +184,7 @@ class Writer:
             await client.force_metadata_update()
         leaders = _leaders(client.cluster, topic)
         if leaders is not None and topic not in self._lanes:
-            self._lanes[topic] = _Lanes(leaders)
+            self._lanes[topic] = Lanes(leaders)
 
     async def check(self, within: float) -> None:
         """Raise the BackendError that a record would be answered with now; wait a little for what has only begun to connect."""
@@ -292,7 +213,7 @@ class Writer:
         if self.held + size > self._settings.buffer:
             raise BackendError(Reason.OVERLOADED, "too many records are waiting for the broker")
         waiting = self._due(deadline)
-        sending = _Sending(size)
+        sending = Sending(size)
         waiting.add(sending)
         self.held += size
         # Ours to the millisecond: the library gives all records of a batch the time of the first.
@@ -314,7 +235,7 @@ class Writer:
         self.held -= size
         return Place(topic, partition, written.offset, timestamp if written.timestamp_type == 0 else written.timestamp)
 
-    def _partition(self, lanes: _Lanes, key: bytes | None) -> int:
+    def _partition(self, lanes: Lanes, key: bytes | None) -> int:
         """Where a record goes. BackendError where that partition's broker is known to be away."""
         leaders, away = lanes.leaders, self._cluster.away
         if key is not None:
@@ -328,7 +249,7 @@ class Writer:
         self._cluster.refuse()
         raise BackendError(Reason.UNREACHABLE, "the broker of this partition cannot be reached")
 
-    def _due(self, deadline: float) -> set[_Sending]:
+    def _due(self, deadline: float) -> set[Sending]:
         """Those that share a deadline, to TICK_S (a timer for each record would cost a third of sending it)."""
         loop = asyncio.get_running_loop()
         left = deadline - loop.time()
@@ -345,15 +266,15 @@ class Writer:
         for sending in self._slots.pop(slot, ()):
             sending.expire()
 
-    def _failed(self, sending: _Sending, error: BaseException) -> BaseException:
+    def _failed(self, sending: Sending, error: BaseException) -> BaseException:
         """What to raise for a record that was not acknowledged; see to its bytes."""
         future = sending.future
         if future is None:
             self.held -= sending.size
             return self._unsent(sending, error)
-        if isinstance(error, asyncio.CancelledError | _Given):
+        if isinstance(error, asyncio.CancelledError | Given):
             self._follow(sending, future)
-            if isinstance(error, _Given):
+            if isinstance(error, Given):
                 return BackendError(Reason.UNKNOWN_OUTCOME, "the record was sent, and the broker did not acknowledge it in time")
             return error
         self.held -= sending.size
@@ -366,7 +287,7 @@ class Writer:
             return BackendError(Reason.UNKNOWN_OUTCOME, "the record was sent, and the broker did not acknowledge it")
         return error
 
-    def _unsent(self, sending: _Sending, error: BaseException) -> BaseException:
+    def _unsent(self, sending: Sending, error: BaseException) -> BaseException:
         if isinstance(error, asyncio.CancelledError):
             # The second condition: somebody else cancelled it too, and that is not ours to swallow.
             task = asyncio.current_task()
@@ -389,7 +310,7 @@ class Writer:
         if isinstance(error, _LOST) or (sender is not None and sender.done()):
             self._broken.set()
 
-    def _follow(self, sending: _Sending, future: asyncio.Future[Any]) -> None:
+    def _follow(self, sending: Sending, future: asyncio.Future[Any]) -> None:
         """Nobody waits for this record any more: find the batch that it is in, and learn from that what became of it."""
         producer = self._producer
         if producer is not None:
@@ -400,7 +321,7 @@ class Writer:
                     return
         self.held -= sending.size
 
-    def _settled(self, sending: _Sending, batch: asyncio.Future[Any]) -> None:
+    def _settled(self, sending: Sending, batch: asyncio.Future[Any]) -> None:
         self.held -= sending.size
         if batch.cancelled() or batch.exception() is not None:
             self.late_failed += 1

@@ -10,8 +10,9 @@ from typing import Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition, errors
 
-from adapters.backend._kafka_cluster import TROUBLES, Cluster, Settings, end
+from adapters.backend._kafka_cluster import Cluster
 from adapters.backend._kafka_record import record_of
+from adapters.backend._kafka_wire import TROUBLES, Settings, end
 from gateway.errors import BackendError, Reason, translating
 from gateway.port import Record
 from gateway.task import Tasks
