@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from uuid import uuid4
@@ -12,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from pydantic import ValidationError
 
-from adapters.backend._kafka_record import RECORD_OVERHEAD
+from adapters.backend._kafka_record import RECORD_OVERHEAD, Quiet
 from adapters.backend.kafka import Config
 from gateway.errors import BackendError, GatewayError, Outcome, Reason
 from gateway.message import Headers, Message
@@ -397,6 +398,27 @@ async def test_a_login_that_the_broker_does_not_take_is_refused(kafka):
     async with config(kafka, sasl=sasl).build() as log:
         assert REFUSED == await ends_with(log.append("any", Message(b"x"), soon()))
         assert REFUSED == await ends_with(log.check())
+
+
+async def test_a_producer_that_lost_its_place_in_the_sequence_is_replaced(log, new_topic):
+    topic = await new_topic()
+    await log.append(topic, Message(b"before"), soon())
+    producer = log._writer._producer
+    producer._txn_manager.increment_sequence_number(TopicPartition(topic, 0), 7)
+    assert UNKNOWN == await ends_with(log.append(topic, Message(b"lost"), soon()))
+    await until_appended(log, topic, b"again")
+    assert producer is not log._writer._producer
+    assert [b"before", b"again"] == [record.body for record in await everything(log, topic)]
+
+
+async def test_the_library_complains_once_and_counts_the_rest(caplog):
+    complaining = logging.getLogger("aiokafka.conn")
+    with Quiet():
+        for _ in range(3):
+            complaining.warning("away %d", 1)
+        complaining.info("not a complaint")
+    complaining.warning("away %d", 2)
+    assert ["away 1", "away 2"] == [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 @pytest.mark.parametrize(
