@@ -92,10 +92,10 @@ def check_calls(config: Config, routes: Sequence[PlannedRoute]) -> None:
     late = {label for _, label in taken}
     depth = max((binding.pattern.count("/") for _, binding in bindings.values()), default=0)
     for label, (_, binding) in bindings.items():
-        if label not in late and not any(
-            table.find(binding.protocol, call).endpoint.route == label for call in _samples(binding, depth)
-        ):
-            config.source.wrong(binding.where, f"no call can reach {binding.when}: other routes, more specific, take them all")
+        found = [table.find(binding.protocol, call) for call in _samples(binding, depth)]
+        if label not in late and all(one.endpoint.route != label for one in found):
+            why = "other routes, more specific, take them all" if found[0].error is None else "a path has no . or .. in it"
+            config.source.wrong(binding.where, f"no call can reach {binding.when}: {why}")
     _check_asked(config, table, bindings)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -256,11 +256,22 @@ def _contracts(config: Config) -> Contracts:
         except OSError as error:
             reason = (error.strerror or "no reason given").lower()
             config.source.wrong(("contracts", index), f"{name} cannot be read ({reason}); it is looked for beside this file")
-    if not files:
+    if not files or "protobuf" not in config.formats:
         return NO_CONTRACTS
+    read = registry.load(registry.CODEC, "protobuf").contracts
     try:
-        contracts: Contracts = registry.load(registry.CODEC, "protobuf").contracts(files)
-    except (ValueError, registry.MissingKindError) as error:
-        config.source.wrong(("contracts",), str(error))
+        contracts: Contracts = read(files)
+    except ValueError as error:
+        config.source.wrong(("contracts", _culprit(read, files)), str(error))
         return NO_CONTRACTS
     return contracts
+
+
+def _culprit(read: Callable[[Sequence[bytes]], Contracts], files: Sequence[bytes]) -> int:
+    """The first set with which those before it are not right."""
+    for number in range(len(files)):
+        try:
+            read(files[: number + 1])
+        except ValueError:
+            return number
+    raise AssertionError("all of them together are not right")

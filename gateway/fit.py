@@ -62,26 +62,21 @@ def _overlap(host: str, other: str) -> bool:
 def _fit(config: Config, protocols: Mapping[str, type[ListenerConfig]], route: Route) -> PlannedRoute | None:
     source = config.source
     before = len(source.problems)
+    for protocol in route.config.when:
+        if protocol not in protocols and "listeners" not in config.broken:
+            source.wrong((*route.where, "when", protocol), f"no listener serves {protocol}{did_you_mean(protocol, protocols)}")
     contract, known = _contract(config, route)
     if not known:
         return None
-    to = (*route.where, "to")
-    backend = config.backends[route.to.backend]
-    for refusal in (*route.to.refusals(contract), *backend.refusals(route.to, contract)):
-        source.wrong((*to, route.to.verb), refusal)
-    _check_format(config, route, contract)
-    bindings: list[Binding] = []
-    for protocol, calls in route.config.when.items():
-        where = (*route.where, "when", protocol)
-        if protocol not in protocols:
-            if "listeners" not in config.broken:
-                source.wrong(where, f"no listener serves {protocol}{did_you_mean(protocol, protocols)}")
-            continue
-        for call in (calls,) if isinstance(calls, str) else calls:
-            binding = _bind(config, protocols[protocol], route, contract, call)
-            if binding is not None:
-                bindings.append(binding)
-    if len(source.problems) > before or len(bindings) == 0:
+    _check_target(config, route, contract)
+    bindings = [
+        binding
+        for protocol, calls in route.config.when.items()
+        if protocol in protocols
+        for call in ((calls,) if isinstance(calls, str) else calls)
+        if (binding := _bind(config, protocols[protocol], route, contract, call)) is not None
+    ]
+    if len(source.problems) > before or not bindings:
         return None
     return PlannedRoute(route.config.name, route.to, contract, tuple(bindings), source.line(route.where), route.config.example)
 
@@ -122,8 +117,16 @@ def _difference(one: Contract, other: Contract) -> str | None:
     return None if one.many == other.many else f"{one.name} streams otherwise than {other.name}"
 
 
-def _check_format(config: Config, route: Route, contract: Contract | None) -> None:
-    """A format that needs a contract has one, one that cannot carry one has none, and the example is a message of it."""
+def _check_target(config: Config, route: Route, contract: Contract | None) -> None:
+    """The target can work by itself and on its backend; a format that needs a contract has one, one that cannot carry one has
+    none, and the example is a message of it.
+    """
+    backend = config.backends[route.to.backend]
+    try:
+        for refusal in (*route.to.refusals(contract), *backend.refusals(route.to, contract)):
+            config.source.wrong((*route.where, "to", route.to.verb), refusal)
+    except TemplateError as error:
+        config.source.wrong((*route.where, "to"), str(error))
     form = config.formats[route.to.format]
     where = (*route.where, "to", "format")
     if form.typed and contract is None:

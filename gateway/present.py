@@ -8,7 +8,7 @@ from gateway.codec import Contract, Format, Transcode, transcode
 from gateway.framing import NDJSON, SSE
 from gateway.message import JSON, Message
 from gateway.port import TargetConfig
-from gateway.topic.event import EVENT, mapped, plain
+from gateway.topic.event import EVENT, RECEIPT, mapped, plain
 from gateway.topic.tail import TailTo
 from gateway.translate import Present, Translate, presenting
 

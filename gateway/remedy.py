@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -17,6 +18,8 @@ MANY = 12
 
 # By pydantic's type of error; what is not here is told in pydantic's words.
 _WORDS = {
+    "byte_size": "a size, as in 65536 or 64KiB",
+    "byte_size_unit": "a size, as in 65536 or 64KiB",
     "bool_parsing": "true or false",
     "bool_type": "true or false",
     "dict_type": "a mapping",
@@ -56,6 +59,7 @@ def validated(source: Source, model: type[PartType], value: object, where: Where
 def _told(model: type[Part], value: object, errors: ValidationError) -> Iterator[tuple[Where, str]]:
     # A value that may have one of several types fails once for each: told as one problem.
     wanted: dict[Where, list[str]] = {}
+    unquoted: set[Where] = set()
     for error in errors.errors(include_url=False, include_input=True):
         kind = error["type"]
         at = _place(value, error["loc"], missing=kind == "missing")
@@ -68,12 +72,15 @@ def _told(model: type[Part], value: object, errors: ValidationError) -> Iterator
             yield at, f"must be one of {', '.join(known)}{_near(error['input'], known)}"
         elif kind in _WORDS:
             word = _WORDS[kind]
-            quotes = word == "a text" and isinstance(error["input"], int | float)
-            wanted.setdefault(at, []).append(word + (": put quotes around it" if quotes else ""))
+            wanted.setdefault(at, []).append(word)
+            if word == "a text" and isinstance(error["input"], int | float):
+                unquoted.add(at)
+        elif kind == "too_short":
+            yield at, "must not be empty"
         else:
             yield at, _sentence(error["msg"])
     for at, words in wanted.items():
-        yield at, f"must be {' or '.join(dict.fromkeys(words))}"
+        yield at, f"must be {' or '.join(dict.fromkeys(words))}{'; put quotes around it' if at in unquoted else ''}"
 
 
 def _place(value: object, location: tuple[str | int, ...], *, missing: bool) -> Where:
@@ -126,4 +133,4 @@ def _inner(annotation: Any) -> Any:
 
 def _example(model: type[Part], at: Where) -> str:
     field = model.model_fields.get(str(at[-1])) if len(at) == 1 else None
-    return f"; for example {field.examples[0]!r}" if field is not None and field.examples else ""
+    return f"; for example {json.dumps(field.examples[0], ensure_ascii=False)}" if field is not None and field.examples else ""

@@ -9,7 +9,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from gateway.plan import Plan
 from gateway.port import Address, Backend, Ingress, View
@@ -65,11 +65,16 @@ async def running(plan: Plan) -> AsyncIterator[Gateway]:
             backends[name] = await _entered(stack, f"backend {name}", part.build)
         table = plan.table(backends)
         view = View(table.find, table.refuse, backends, plan.config.contracts, rows(plan))
+        leaving = [await stack.enter_async_context(_Leaving()) for _ in range(3)]
         for name, listener in plan.config.listeners.items():
             ingress: Ingress = listener.build(name, view)
-            address = await _entered(stack, f"listener {name}", ingress.serving)
+            one = AsyncExitStack()
+            address = await _entered(one, f"listener {name}", ingress.serving)
             if address is not None:
                 view.addresses[name] = address
+            # Callers first, all at once, for they share one deadline; then the topics, which may have to answer those callers
+            # still; last what serves no route, so that operators see it all.
+            leaving[0 if not listener.protocol else 1 if address is None else 2].listeners.append(one)
         try:
             yield Gateway(view, backends)
         finally:
@@ -77,6 +82,22 @@ async def running(plan: Plan) -> AsyncIterator[Gateway]:
             if drain.pause:
                 await asyncio.sleep(drain.pause)
             view.drain_until = loop.time() + drain.seconds
+
+
+class _Leaving:
+    """Listeners that leave at one time."""
+
+    def __init__(self) -> None:
+        self.listeners: list[AsyncExitStack] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        ends = await asyncio.gather(*(listener.aclose() for listener in self.listeners), return_exceptions=True)
+        for end in ends:
+            if end is not None:
+                raise end
 
 
 async def _entered(stack: AsyncExitStack, what: str, opened: Callable[[], AbstractAsyncContextManager[Entered]]) -> Entered:
