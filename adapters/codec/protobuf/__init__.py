@@ -12,6 +12,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescri
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
 
+from adapters.codec.protobuf.flat import flat
 from gateway.codec import Codec, Contract, Contracts, Type, Value
 from gateway.errors import CallerError, FieldError, Reason
 from gateway.message import PROTOBUF, Many
@@ -37,6 +38,8 @@ class MessageType:
         self._pool = pool
         self._class: type[Message] = message_factory.GetMessageClass(descriptor)
         self._missing = _requirements(descriptor, {})
+        self._flat = flat(descriptor)
+        self._required = tuple(field.name for field in descriptor.fields if _is_required(field))
 
     def _parse(self, value: Value) -> Message:
         if not isinstance(value, dict) and "." in self.name and not self.name.startswith("google.protobuf."):
@@ -57,11 +60,25 @@ class MessageType:
         if self._missing is not None and (path := self._missing(message, "")) is not None:
             _malformed(f"{path[1:].replace('/', '.')} is required", path)
 
+    def _short(self, value: Value) -> dict[str, Any] | None:
+        """The fields of a flat message, with those that are required among them; None where json_format is to say."""
+        values = self._flat.values(value) if self._flat is not None else None
+        if values is not None:
+            for name in self._required:
+                if not values.get(name):
+                    _malformed(f"{name} is required", f"/{name}")
+        return values
+
     def check(self, value: Value) -> Value:
+        values = self._short(value)
+        if values is not None and self._flat is not None:
+            return self._flat.canonical(value, values)
         return self._plain(self._parse(value))
 
     def pack(self, value: Value) -> bytes:
-        packed: bytes = self._parse(value).SerializeToString()
+        values = self._short(value)
+        message = self._class(**values) if values is not None else self._parse(value)
+        packed: bytes = message.SerializeToString()
         return packed
 
     def unpack(self, body: bytes) -> Value:
@@ -74,6 +91,9 @@ class MessageType:
         return self._plain(message)
 
     def _plain(self, message: Message) -> Value:
+        value = self._flat.read(message) if self._flat is not None else None
+        if value is not None:
+            return value
         try:
             return json_format.MessageToDict(message, descriptor_pool=self._pool)
         except (ValueError, TypeError, RecursionError) as error:
