@@ -13,8 +13,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from pydantic import ValidationError
 
-from adapters.backend._kafka_record import RECORD_OVERHEAD, Quiet
 from adapters.backend.kafka import Config
+from adapters.backend.kafka.record import RECORD_OVERHEAD, Quiet
 from gateway.errors import BackendError, GatewayError, Outcome, Reason
 from gateway.message import Headers, Message
 from gateway.port import Record, Subscription

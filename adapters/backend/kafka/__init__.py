@@ -10,12 +10,12 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from adapters.backend._kafka_cluster import EARLIEST, LATEST, Cluster
-from adapters.backend._kafka_group import Member
-from adapters.backend._kafka_producer import Writer
-from adapters.backend._kafka_reader import Readers
-from adapters.backend._kafka_record import Quiet
-from adapters.backend._kafka_wire import TROUBLES, Settings
+from adapters.backend.kafka.cluster import EARLIEST, LATEST, Cluster
+from adapters.backend.kafka.group import Member
+from adapters.backend.kafka.producer import Writer
+from adapters.backend.kafka.reader import Readers
+from adapters.backend.kafka.record import Quiet
+from adapters.backend.kafka.wire import TROUBLES, Settings
 from gateway.errors import Reason, translating
 from gateway.exchange import Handler
 from gateway.message import Message
