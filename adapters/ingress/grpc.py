@@ -179,10 +179,17 @@ class Grpc:
             raise OSError(f"cannot listen on {bind}") from error
 
     async def _drain(self, server: Server) -> None:
-        """Take no more calls, let those that run end, then end them ourselves: grpcio's own grace drops them without a status."""
-        now = asyncio.get_running_loop().time()
+        """Take no more calls, let those that run end, then end them ourselves: grpcio's own grace drops them without a status.
+
+        A stream of replies has no end of its own: each is ended in its turn, over the first half of the time that is left.
+        """
+        loop = asyncio.get_running_loop()
+        now = loop.time()
         until = max(self._view.drain_until or now, now)
         self._draining = True
+        streams = [task for task, conversation in self._running.items() if conversation.call.many is Many.REPLIES]
+        for number, task in enumerate(streams):
+            loop.call_at(now + (until - now) / 2 * number / len(streams), self._cut, task)
         async with asyncio.TaskGroup() as group:
             group.create_task(server.stop(until - now + CLOSE_S))
             try:
@@ -191,9 +198,14 @@ class Grpc:
                         await self._emptied.wait()
             except TimeoutError:
                 log.warning("grpc: %d calls outlasted the drain", len(self._running))
-            for task, conversation in list(self._running.items()):
-                conversation.cut = True
-                task.cancel()
+            for task in list(self._running):
+                self._cut(task)
+
+    def _cut(self, task: asyncio.Task[Any]) -> None:
+        conversation = self._running.get(task)
+        if conversation is not None and not conversation.cut:
+            conversation.cut = True
+            task.cancel()
 
     def find(self, target: str) -> Found:
         """The route of a path, or one of our own services where it has none."""
