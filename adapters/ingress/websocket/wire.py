@@ -13,8 +13,8 @@ from websockets.asyncio.server import Server, ServerConnection
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event, State
 
-from adapters.ingress._websocket_framing import Framing, Terms
-from adapters.ingress._websocket_inbox import Inbox
+from adapters.ingress.websocket.framing import Framing, Terms
+from adapters.ingress.websocket.inbox import Inbox
 from gateway.message import Message
 
 SLICE = 8 << 10

@@ -15,10 +15,10 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.extensions.permessage_deflate import enable_server_permessage_deflate
 from websockets.http11 import Request, Response
 
-from adapters.ingress._websocket_exchange import RESTART, Conversation
-from adapters.ingress._websocket_framing import Refusal, Terms
-from adapters.ingress._websocket_handshake import add_headers, check, headers_of, refusal, refusal_of_status, split_target
-from adapters.ingress._websocket_wire import Wire
+from adapters.ingress.websocket.exchange import RESTART, Conversation
+from adapters.ingress.websocket.framing import Refusal, Terms
+from adapters.ingress.websocket.handshake import add_headers, check, headers_of, refusal, refusal_of_status, split_target
+from adapters.ingress.websocket.wire import Wire
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Call, new_id
 from gateway.message import BYTES, JSON, PROTOBUF, TEXT, Many

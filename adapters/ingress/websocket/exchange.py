@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from adapters.ingress._websocket_wire import Wire
+from adapters.ingress.websocket.wire import Wire
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Call, Exchange, Handler
 from gateway.message import JSON, NO_HEADERS, PROBLEM, TEXT, Headers, Message
