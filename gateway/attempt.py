@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
 
 from gateway.binding import Binding, PlannedRoute
 from gateway.message import Many
@@ -20,49 +26,94 @@ def banner(plan: Plan, addresses: Mapping[str, Address]) -> str:
     """What listens where, which routes there are, and a line to try each."""
     lines = ["polygate listens:"]
     for name, listener in plan.config.listeners.items():
-        where = str(addresses[name]) if name in addresses else ", ".join(getattr(listener, "topics", ()))
+        where = str(addresses[name]) if name in addresses else ", ".join(listener.asks() or ())
         lines.append(f"  {name:<{_WIDTH}} {listener.kind:<10} {where}")
-    lines.append("routes, and a line to try each:")
+    if plan.routes:
+        lines.append("routes, and a line to try each:")
     lines.extend(f"  {route.name:<{_WIDTH}} {attempt(plan, route, addresses)}" for route in plan.routes)
     return "\n".join(lines) + "\n"
 
 
 def attempt(plan: Plan, route: PlannedRoute, addresses: Mapping[str, Address]) -> str:
-    """A command that calls a route, over the wire that is easiest to try."""
-    by_protocol: dict[str, Address] = {}
+    """A command that calls a route, over the wire that is easiest to try. It runs as it stands, in a POSIX shell."""
+    places: dict[str, _Place] = {}
     for name, listener in plan.config.listeners.items():
         if name in addresses:
-            by_protocol.setdefault(listener.protocol, addresses[name])
+            places.setdefault(listener.protocol, _Place(_reachable(addresses[name]), getattr(listener, "tls", None) is not None))
     for protocol in _PREFERRED:
         for binding in route.bindings:
-            if binding.protocol == protocol and protocol in by_protocol:
-                return _command(route, binding, _reachable(by_protocol[protocol]))
+            if binding.protocol == protocol and protocol in places:
+                return _COMMANDS[protocol](route, binding, places[protocol])
     calls = ", ".join(f"{binding.protocol} {binding.when}" for binding in route.bindings)
     return f"(answers {calls})"
 
 
 def _reachable(address: Address) -> str:
-    host = "127.0.0.1" if address.host in {"0.0.0.0", "::"} else address.host  # noqa: S104  compared, not bound
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104  compared, not bound
     return str(Address(host, address.port))
 
 
-def _command(route: PlannedRoute, binding: Binding, address: str) -> str:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a listener is reached."""
+
+    address: str
+    tls: bool
+
+
+def _path(binding: Binding, example: dict[str, Any]) -> str:
+    """A path that a binding takes; what it uses of the example is taken out of it."""
+    segments = (
+        name if kind == "literal" else _text(example.pop(name, name or "x")) for kind, name in segments_of(binding.pattern)
+    )
+    return "/" + "/".join(quote(segment, safe="") for segment in segments)
+
+
+def _curl(route: PlannedRoute, binding: Binding, place: _Place) -> str:
     example = dict(route.example)
-    if binding.protocol == "grpc":
-        body = f"-d {shlex.quote(_compact(example))} " if example else ""
-        return f"grpcurl -plaintext {body}{address} {binding.when}"
-    path = []
-    for kind, name in segments_of(binding.pattern):
-        path.append(name if kind == "literal" else str(example.pop(name, name or "x")))
-    url = f"{address}/{'/'.join(path)}"
-    if binding.protocol == "websocket":
-        body = f"echo {shlex.quote(_compact(dict(route.example)))} | " if route.example else ""
-        return f"{body}websockets ws://{url}"
+    url = f"{'https' if place.tls else 'http'}://{place.address}{_path(binding, example)}"
     options = ["-N"] if binding.many & Many.REPLIES else []
-    if binding.method not in {"GET", "DELETE"}:
+    if binding.method in {"GET", "DELETE"}:
+        url += f"?{urlencode({name: _text(value) for name, value in example.items()})}" if example else ""
+        options += ["-X", "DELETE"] if binding.method == "DELETE" else []
+    else:
         options += ["-X", binding.method] if binding.method != "POST" else []
-        options += ["--json", shlex.quote(_compact(example))]
-    return " ".join(["curl", "-s", *options, f"http://{url}"])
+        if route.to.format in {"json", "protobuf"}:
+            options += ["--json", shlex.quote(_compact(example))]
+        else:
+            options += ["-H", "content-type:text/plain", "-d", "hello"]
+    return " ".join(["curl", "-s", *options, shlex.quote(url)])
+
+
+def _websockets(route: PlannedRoute, binding: Binding, place: _Place) -> str:
+    """The library's own client. It leaves at the end of its input, so that must wait for the answer."""
+    url = f"{'wss' if place.tls else 'ws'}://{place.address}{_path(binding, dict(route.example))}"
+    said = f"(echo {shlex.quote(_compact(dict(route.example)))}; sleep 1) | " if route.example else ""
+    return f"{said}{_installed('websockets')} {shlex.quote(url)}"
+
+
+def _grpcurl(route: PlannedRoute, binding: Binding, place: _Place) -> str:
+    body = f"-d {shlex.quote(_compact(dict(route.example)))} " if route.example else ""
+    return f"grpcurl {'' if place.tls else '-plaintext '}{body}{place.address} {binding.when}"
+
+
+_COMMANDS: Mapping[str, Callable[[PlannedRoute, Binding, _Place], str]] = {
+    "rest": _curl,
+    "websocket": _websockets,
+    "grpc": _grpcurl,
+}
+
+
+def _installed(command: str) -> str:
+    """A command of our own environment, as it can be typed here: by its name where that is found, else by its path."""
+    own = Path(sys.executable).with_name(command)
+    if shutil.which(command) or not own.exists():
+        return command
+    return shlex.quote(str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own))
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else _compact(value)
 
 
 def _compact(value: object) -> str:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
+from urllib.parse import parse_qsl
 
-from gateway.binding import Binding, PlannedRoute
-from gateway.errors import GatewayError
+from gateway.binding import Binding, PlannedRoute, labelled
+from gateway.errors import FieldError, GatewayError
 from gateway.exchange import Call, Exchange, Memory, new_id
 from gateway.fit import ALWAYS
 from gateway.message import JSON, Message
 from gateway.plan import Plan, bound
 from gateway.policy import Guard
 from gateway.present import translation
-from gateway.route import Endpoint, Found, Table, segments_of
+from gateway.route import Found, segments_of
 from gateway.topic.ask import AskTo
 from gateway.topic.publish import Addressing, PublishTo, record_headers
 from gateway.topic.tail import TailTo
+
+SHOWN = 20
 
 
 def protocol_of(call: str) -> tuple[str, str]:
@@ -37,29 +43,25 @@ def protocol_of(call: str) -> tuple[str, str]:
 
 
 def explain(plan: Plan, call: str, body: str | None = None) -> dict[str, Any]:
-    """Everything that can be said of a call before it is made; `route` is None where it has none."""
+    """Everything that can be said of a call before it is made; `route` is None where it has none.
+
+    Without a body the route's own example stands for it.
+    """
     protocol, target = protocol_of(call)
     bare, _, _ = target.partition("?")
-    bindings: dict[str, tuple[PlannedRoute, Binding]] = {}
-    table = Table(lambda _protocol, _error: Endpoint("-", _unused))
-    for route in plan.routes:
-        for binding in route.bindings:
-            label = f"{route.name} {binding.when}"
-            bindings[label] = (route, binding)
-            table.add(binding.protocol, binding.method, binding.pattern, Endpoint(label, _unused))
+    table, bindings, _ = labelled(plan.routes)
     found = table.find(protocol, bare)
     others = {
-        label: _why_not(binding, protocol, bare) for label, (_, binding) in bindings.items() if label != found.endpoint.route
+        f"{route.name} {binding.when}": _why_not(binding, bare)
+        for label, (route, binding) in bindings.items()
+        if label != found.endpoint.route and binding.protocol == protocol
     }
-    told: dict[str, Any] = {"protocol": protocol, "call": target, "route": None, "others": others}
+    elsewhere = Counter(binding.protocol for _, binding in bindings.values() if binding.protocol != protocol)
+    told: dict[str, Any] = {"protocol": protocol, "call": target, "route": None, "others": others, "elsewhere": dict(elsewhere)}
     if found.error is not None:
         return {**told, "error": {"reason": found.error.reason.value, "detail": found.error.message}}
     route, binding = bindings[found.endpoint.route]
     return {**told, **_matched(plan, route, binding, found), **_becomes(plan, route, binding, found, target, body)}
-
-
-async def _unused(_exchange: Exchange) -> None:
-    """The table here is only asked, never served."""
 
 
 def _matched(plan: Plan, route: PlannedRoute, binding: Binding, found: Found) -> dict[str, Any]:
@@ -89,29 +91,33 @@ def _step(kind: str, policy: Any) -> str:
     return f"{kind}{': ' + shown if shown else ''}{' (always on)' if kind in ALWAYS else ''}"
 
 
-def _why_not(binding: Binding, protocol: str, target: str) -> str:
-    if binding.protocol != protocol:
-        return f"is for {binding.protocol}"
+def _why_not(binding: Binding, target: str) -> str:
+    """Why a call of its protocol is not for a binding."""
     method, _, path = target.rpartition(" ")
+    if binding.protocol in {"grpc", "topic"} and path != binding.pattern:
+        return f"is for {binding.when}"
     wanted = segments_of(binding.pattern)
     given = path[1:].split("/")
+    for number, (kind, name) in enumerate(wanted, 1):
+        if kind == "literal" and (number > len(given) or given[number - 1] != name):
+            return f"has {name!r} as segment {number} of its path"
     if wanted[-1][0] != "rest" and len(wanted) != len(given):
-        return f"its path has {len(wanted)} segment{'s' if len(wanted) > 1 else ''}, the call's {len(given)}"
-    for number, (kind, name) in enumerate(wanted):
-        if kind == "literal" and (number >= len(given) or given[number] != name):
-            return f"its path has {name!r} as segment {number + 1}"
-    if binding.method and binding.method != method:
+        return f"has {len(wanted)} segment{'s' if len(wanted) > 1 else ''} in its path, the call {len(given)}"
+    if binding.method != method:
         return f"is for {binding.method}"
-    return "another route is more specific"
+    return "would take it too, but the other is more specific"
 
 
 def _becomes(plan: Plan, route: PlannedRoute, binding: Binding, found: Found, target: str, body: str | None) -> dict[str, Any]:
-    """The message that leaves for the target, for a sample body or, without one, for a call that carries none."""
-    if isinstance(route.to, TailTo) or (body is None and binding.method != "GET"):
+    """The message that leaves for the target, or why it would not."""
+    if isinstance(route.to, TailTo):
         return {}
-    query = tuple(
-        (name, value) for name, _, value in (part.partition("=") for part in target.partition("?")[2].split("&")) if name
-    )
+    query = tuple(parse_qsl(target.partition("?")[2], keep_blank_values=True))
+    bodiless = binding.method in {"GET", "HEAD", "DELETE"}
+    if body is None and not bodiless:
+        if not route.example:
+            return {}
+        body = json.dumps({name: value for name, value in route.example.items() if name not in found.params})
     call = Call(new_id(), binding.protocol, target, params=found.params, query=query, accepts=JSON)
     caught: list[Message] = []
 
@@ -119,12 +125,20 @@ def _becomes(plan: Plan, route: PlannedRoute, binding: Binding, found: Found, ta
         caught.append(await exchange.receive())
 
     translate = translation(plan.config.formats, route.to, route.contract, binding.protocol, binding.method)
-    exchange = Memory(Message((body or "").encode(), JSON), call=call)
+    media = plan.config.formats[route.to.format].content_types[0] if _raw(plan, route) else JSON
+    exchange = Memory(Message((body or "").encode(), media), call=call)
     try:
         asyncio.run(translate(exchange, catch))
-        return _left(plan, route, call, caught[0])
+        return {"given": body, **_left(plan, route, call, caught[0])}
     except GatewayError as error:
-        return {"refused": {"reason": error.reason.value, "detail": error.message}}
+        errors = [asdict(detail) for detail in error.details if isinstance(detail, FieldError)]
+        return {"given": body, "refused": {"reason": error.reason.value, "detail": error.message, "errors": errors}}
+
+
+def _raw(plan: Plan, route: PlannedRoute) -> bool:
+    """Whether the target's messages are not written in JSON by callers either."""
+    form = plan.config.formats[route.to.format]
+    return not form.typed and form.name != "json"
 
 
 def _left(plan: Plan, route: PlannedRoute, call: Call, message: Message) -> dict[str, Any]:
@@ -148,7 +162,7 @@ def text(told: Mapping[str, Any]) -> str:
     """The same for people."""
     lines: list[str] = []
     if told["route"] is None:
-        lines.append(f"no route: {told['error']['detail']} ({told['error']['reason']})")
+        lines.append(f"no route has {told['protocol']} {told['call']}: {told['error']['detail']} ({told['error']['reason']})")
     else:
         lines.append(f"route {told['route']}  ({told['file']}:{told['line']}, {told['protocol']} {told['when']})")
         lines += [f"  {name} = {value}" for name, value in told["params"].items()]
@@ -158,13 +172,32 @@ def text(told: Mapping[str, Any]) -> str:
         lines += [f"  {number}. {step}" for number, step in enumerate(told["pipeline"], 1)]
         backend, (verb, what) = told["target"]["backend"], list(told["target"].items())[1]
         lines.append(f"target\n  {backend}: {verb} {what}")
-        lines += _fields("record", told.get("record")) + _fields("request", told.get("request"))
-        if "refused" in told:
-            lines.append(f"this body is refused: {told['refused']['detail']} ({told['refused']['reason']})")
-    lines.append("not")
-    lines += [f"  {label}: {why}" for label, why in told["others"].items()]
+        lines += _message(told)
+    if told["others"]:
+        lines.append("why not another")
+    shown = list(told["others"].items())[:SHOWN]
+    lines += [f"  {label}: {why}" for label, why in shown]
+    if len(told["others"]) > len(shown):
+        lines.append(f"  and {len(told['others']) - len(shown)} more; --json has them all")
+    if told["elsewhere"]:
+        counts = ", ".join(f"{count} {protocol}" for protocol, count in told["elsewhere"].items())
+        lines.append(f"calls of other protocols, which cannot have it: {counts}")
     return "\n".join(lines) + "\n"
 
 
-def _fields(title: str, fields: Mapping[str, Any] | None) -> list[str]:
-    return [title, *(f"  {name}: {value}" for name, value in fields.items())] if fields else []
+def _message(told: Mapping[str, Any]) -> list[str]:
+    """What a message becomes, or why it is refused."""
+    if told.get("given"):
+        lines = [f"given\n  {told['given']}"]
+    elif "given" in told or "tail" in told["target"]:
+        lines = []
+    else:
+        return ["(give a message with --body to see what becomes of it)"]
+    for title in ("record", "request"):
+        if title in told:
+            lines += [title, *(f"  {name}: {value}" for name, value in told[title].items())]
+    if "refused" in told:
+        refused = told["refused"]
+        lines.append(f"which is refused\n  {refused['detail']} ({refused['reason']})")
+        lines += [f"  {error['pointer'] or 'the whole'}: {error['detail']}" for error in refused["errors"]]
+    return lines
