@@ -10,22 +10,24 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence, Sized
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
 from gateway import __version__, attempt, explain
 from gateway.document import schema
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, Reason
 from gateway.plan import Plan, plan
 from gateway.policy.observe import flush
+from gateway.port import BackendConfig
 from gateway.server import Gateway, StartError, rows, serve
 from gateway.source import ConfigError
 
 T = TypeVar("T")
 OK, WRONG, USAGE, NOT_STARTED = 0, 1, 2, 3
 DEFAULT = Path("config/gateway.yaml")
+ASK_S = 5
 
 _EPILOG = """\
 exit codes: 0 all is well; 1 the config is wrong, or a check failed; 2 the command line is wrong; 3 it could not start
@@ -86,28 +88,49 @@ def check(options: argparse.Namespace) -> int:
     planned = plan(options.config)
     reasons = _asyncio(_unready(planned)) if options.connect else {}
     if options.json:
-        _json({"ok": not reasons, "routes": len(planned.routes), "problems": [], "backends": reasons})
+        backends = dict.fromkeys(planned.config.backends, "ready") | reasons if options.connect else {}
+        _json({"ok": not reasons, "routes": len(planned.routes), "problems": [], "backends": backends})
     for name, reason in reasons.items():
         _complain(f"{options.config} backends.{name}: {reason}")
     if reasons:
         return WRONG
     if not options.json:
-        asked = f", {len(planned.config.backends)} backends answered" if options.connect else ""
-        _say(f"{options.config}: {len(planned.routes)} routes, {len(planned.config.listeners)} listeners: all fits{asked}")
+        asked = f", {_count(planned.config.backends, 'backend')} answered" if options.connect else ""
+        counts = f"{_count(planned.routes, 'route')}, {_count(planned.config.listeners, 'listener')}"
+        _say(f"{options.config}: {counts}: all fits{asked}")
     return OK
 
 
+def _count(things: Sized, noun: str) -> str:
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
+
+
 async def _unready(planned: Plan) -> dict[str, str]:
-    reasons: dict[str, str] = {}
-    for name, config in planned.config.backends.items():
-        try:
-            async with config.build() as backend, asyncio.timeout(5):
-                await backend.check()
-        except (GatewayError, OSError, ValueError, RuntimeError) as error:
-            reasons[name] = str(error)
-        except TimeoutError:
-            reasons[name] = "no answer within 5 s"
-    return reasons
+    """Why each backend that is not ready is not."""
+    backends = planned.config.backends
+    reasons = await asyncio.gather(*map(_asked, backends.values()))
+    return {name: reason for name, reason in zip(backends, reasons, strict=True) if reason is not None}
+
+
+async def _asked(config: BackendConfig) -> str | None:
+    reason = f"no answer within {ASK_S} s"
+    try:
+        async with config.build() as backend, asyncio.timeout(ASK_S):
+            # Entering does not wait for the peer: it may be away only because nobody has connected yet.
+            while True:
+                try:
+                    await backend.check()
+                except GatewayError as error:
+                    reason = error.message
+                    if error.reason is not Reason.UNREACHABLE:
+                        return reason
+                else:
+                    return None
+                await asyncio.sleep(0.2)
+    except TimeoutError:
+        return reason
+    except (GatewayError, OSError, ValueError, RuntimeError) as error:
+        return str(error)
 
 
 def explain_call(options: argparse.Namespace) -> int:
@@ -172,6 +195,74 @@ def version(options: argparse.Namespace) -> int:
     return OK
 
 
+_EXAMPLES = {
+    "run": """\
+examples:
+  polygate run                                     config/gateway.yaml
+  polygate run my.yaml --log-level warning
+  POLYGATE_HOST=0.0.0.0 polygate run my.yaml       where the file says ${POLYGATE_HOST:-127.0.0.1}
+
+It prints what listens where and a line to try each route, then one JSON line an exchange. SIGTERM or Ctrl-C ends it when
+its exchanges have ended (`drain` in the file says how long they have); a second one ends it at once.
+""",
+    "check": """\
+examples:
+  polygate check my.yaml                           every problem: file:line, path, remedy
+  polygate check --connect my.yaml                 and whether each backend answers, within 5 s
+  polygate check --json my.yaml | jq .problems     for programs
+""",
+    "explain": """\
+examples:
+  polygate explain "POST /orders/ada"              REST: a method and a path
+  polygate explain shop.v1.Orders/Place            gRPC: a method
+  polygate explain /feed                           WebSocket: a path
+  polygate explain "topic quotes.asked"            a record of a topic that is consumed
+  polygate explain "POST /orders/ada" --body '{"sku": "tea", "quantity": 2}' -c my.yaml
+""",
+    "routes": """\
+examples:
+  polygate routes my.yaml
+  polygate routes my.yaml --json | jq -r '.routes[].route'
+""",
+    "schema": """\
+examples:
+  polygate schema > schema.json
+and as a line of the config, for editors with yaml-language-server:
+  # yaml-language-server: $schema=schema.json
+""",
+    "init": """\
+examples:
+  polygate init                                    writes gateway.yaml; never over a file that is there
+  polygate init my.yaml && polygate run my.yaml
+""",
+    "version": """\
+examples:
+  polygate version --json
+""",
+}
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, action: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    sub = commands.add_parser(
+        name,
+        help=action.__doc__,
+        description=action.__doc__,
+        epilog=_EXAMPLES[name],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sub.set_defaults(action=action)
+    told = f"the config file ({DEFAULT} unless told)"
+    if name == "explain":
+        sub.add_argument("--config", "-c", type=Path, default=DEFAULT, help=told)
+    elif name in {"run", "check", "routes"}:
+        sub.add_argument("config", nargs="?", type=Path, default=DEFAULT, help=told)
+    if name in {"check", "explain", "routes", "version"}:
+        sub.add_argument("--json", action="store_true", help="for programs")
+    return sub
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(
@@ -181,34 +272,20 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def command(name: str, action: Callable[[argparse.Namespace], int], *, config: bool = True) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=action.__doc__, description=action.__doc__)
-        sub.set_defaults(action=action)
-        if config:
-            told = f"the config file ({DEFAULT} unless told)"
-            if name == "explain":
-                sub.add_argument("--config", "-c", type=Path, default=DEFAULT, help=told)
-            else:
-                sub.add_argument("config", nargs="?", type=Path, default=DEFAULT, help=told)
-        return sub
-
-    running = command("run", run)
+    running = _command(commands, "run", run)
     running.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info", help="info unless told")
-    checking = command("check", check)
+    checking = _command(commands, "check", check)
     checking.add_argument("--connect", action="store_true", help="ask every backend whether it is there, too")
-    explaining = command("explain", explain_call)
+    explaining = _command(commands, "explain", explain_call)
+    explaining.add_argument("call", help="the call, as its protocol writes it (see the examples)")
     explaining.add_argument(
-        "call", help='"POST /orders/ada", "shop.v1.Orders/Place" (gRPC), "/feed" (WebSocket) or "topic quotes.asked"'
+        "--body", "-b", help="a JSON message: shows the record or request that it becomes, or why it would not"
     )
-    explaining.add_argument("--body", "-b", help="a JSON body: shows the record or request that it becomes")
-    listing = command("routes", routes)
-    command("schema", show_schema, config=False)
-    starting = command("init", init, config=False)
+    _command(commands, "routes", routes)
+    _command(commands, "schema", show_schema)
+    starting = _command(commands, "init", init)
     starting.add_argument("file", nargs="?", type=Path, default=Path("gateway.yaml"), help="gateway.yaml unless told")
-    telling = command("version", version, config=False)
-    for sub in (checking, explaining, listing, telling):
-        sub.add_argument("--json", action="store_true", help="for programs")
+    _command(commands, "version", version)
     return top
 
 
@@ -222,8 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _json({"ok": False, "problems": [_row(problem) for problem in error.problems]})
         for problem in error.problems:
             _complain(str(problem))
-        count = len(error.problems)
-        _complain(f"polygate: {count} problem{'s' if count > 1 else ''}; nothing was started")
+        _complain(f"polygate: {_count(error.problems, 'problem')}; nothing was started")
         return WRONG
     except BrokenPipeError:
         # Whoever read our output (a pager, `head`) has enough.
