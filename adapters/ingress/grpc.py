@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 import grpc
 import grpc.aio
-from pydantic import Field, FilePath
+from pydantic import Field
 
 from adapters.grpc.conversation import Conversation
 from adapters.grpc.metadata import REQUEST_ID, headers_of
@@ -28,9 +28,9 @@ from gateway.codec import Contract
 from gateway.errors import GatewayError, Outcome, Reason
 from gateway.exchange import Call, new_id
 from gateway.message import PROTOBUF, Many
-from gateway.part import Part
 from gateway.port import Address, Bind, ListenerConfig, View, split_bind
 from gateway.route import Endpoint, Found
+from gateway.tls import ListenerTls
 
 log = logging.getLogger("polygate")
 
@@ -38,17 +38,6 @@ _METHOD = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*/[A-Za-z_]\w*\Z", re.ASCII
 
 # How long grpcio may take to close what is cut, once the drain is over.
 CLOSE_S = 2.0
-
-
-class Tls(Part):
-    """What a listener shows its callers, and asks of them. Files are PEM, read when it starts to listen."""
-
-    certificate: FilePath
-    """The certificate chain."""
-    key: FilePath
-    """Its private key."""
-    client_ca: FilePath | None = None
-    """Callers must then show a certificate that one of these authorities signed."""
 
 
 class Config(ListenerConfig):
@@ -60,7 +49,7 @@ class Config(ListenerConfig):
 
     bind: Bind
     """Where to listen."""
-    tls: Tls | None = None
+    tls: ListenerTls | None = None
     """Without it the wire is clear text (h2c)."""
     health: bool = True
     """Serve grpc.health.v1.Health."""

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
-from pydantic import AfterValidator, Field, FilePath, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 from yarl import URL
 
 from adapters.backend.http.answer import Reading
@@ -20,9 +20,9 @@ from gateway.codec import Contract
 from gateway.errors import BackendError, Reason
 from gateway.exchange import Handler
 from gateway.message import JSON, PROTOBUF, Many
-from gateway.part import Part
 from gateway.port import BackendConfig, Target, TargetConfig
 from gateway.template import Template
+from gateway.tls import BackendTls
 
 CHECK_S = 2.0
 # How a reply type's message with nothing set is written, for a 204 to a caller who must have one.
@@ -37,37 +37,18 @@ BACK = (
 )
 
 
-class Tls(Part):
+class Tls(BackendTls):
     """How an https server is known, and how we are known to it."""
 
-    ca: FilePath | None = Field(default=None, examples=["/etc/polygate/ca.pem"])
-    """Who may have signed the server's certificate (PEM); the system's own list unless told."""
-    cert: FilePath | None = None
-    """Our own certificate (PEM), where the server asks for one."""
-    key: FilePath | None = None
-    """Its key (PEM)."""
     verify: bool = True
     """False takes any certificate: for tests alone."""
 
     def context(self) -> ssl.SSLContext:
-        """Raises OSError (ssl.SSLError is one) for a file that is not what it should be."""
-        context = ssl.create_default_context(cafile=self.ca)
-        if self.cert is not None:
-            context.load_cert_chain(self.cert, self.key)
+        context = super().context()
         if not self.verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return context
-
-    @model_validator(mode="after")
-    def _works(self) -> Self:
-        if self.key is not None and self.cert is None:
-            raise ValueError("key needs the cert that it belongs to")
-        try:
-            self.context()
-        except OSError as error:
-            raise ValueError(f"ca, cert and key must be PEM files, the key without a password: {error}") from error
-        return self
 
 
 class CallTo(TargetConfig):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator
 
 from adapters.backend.kafka.cluster import EARLIEST, LATEST, Cluster
 from adapters.backend.kafka.group import Member
@@ -21,6 +20,7 @@ from gateway.exchange import Handler
 from gateway.message import Message
 from gateway.part import Part
 from gateway.port import BackendConfig, Deliver, Subscription, Target, TargetConfig
+from gateway.tls import BackendTls
 from gateway.topic import VERBS, Topics
 from gateway.topic.log import Offsets, Place, Reader
 
@@ -36,34 +36,6 @@ class Create(Part):
     """How many partitions it gets."""
     replication: int = Field(default=1, ge=1, le=100)
     """On how many brokers each of them is kept."""
-
-
-class Tls(Part):
-    """How the connections are encrypted. The broker's name is always checked against its certificate."""
-
-    ca: str | None = Field(default=None, examples=["/etc/ssl/kafka-ca.pem"])
-    """A file of the authorities that may vouch for a broker; the system's where there is none."""
-    cert: str | None = Field(default=None, examples=["/run/secrets/client.pem"])
-    """A file with our own certificate, for brokers that ask for one."""
-    key: str | None = Field(default=None, examples=["/run/secrets/client.key"])
-    """The file with its private key."""
-
-    @model_validator(mode="after")
-    def _works(self) -> Self:
-        if self.key is not None and self.cert is None:
-            raise ValueError("key needs cert")
-        try:
-            self.context()
-        except OSError as error:
-            raise ValueError(f"a file of tls cannot be used: {error.strerror or error}") from error
-        return self
-
-    def context(self) -> ssl.SSLContext:
-        """What the connections are made with."""
-        context = ssl.create_default_context(cafile=self.ca)
-        if self.cert is not None:
-            context.load_cert_chain(self.cert, self.key)
-        return context
 
 
 class Sasl(Part):
@@ -92,7 +64,7 @@ class Config(BackendConfig):
     """Make topics that are missing at their first use. Off unless it stands here; `create: {}` takes its defaults."""
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "none"
     """How batches are compressed."""
-    tls: Tls | None = None
+    tls: BackendTls | None = None
     """Encrypt. Off unless it stands here; `tls: {}` trusts the system's authorities."""
     sasl: Sasl | None = None
     """Log in."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import ClassVar, Literal
 from aiohttp.http import HttpRequestParser
 from aiohttp.http_parser import HttpRequestParserPy
 from aiohttp.web import BaseRequest, StreamResponse
-from pydantic import ByteSize, Field, FilePath
+from pydantic import ByteSize, Field
 
 from adapters.ingress.rest.answer import Answer, error_answer
 from adapters.ingress.rest.connection import Connection, Listening
@@ -21,19 +20,10 @@ from adapters.ingress.rest.request import METHODS, check_head, check_method, cho
 from gateway.errors import CallerError, GatewayError, Reason
 from gateway.exchange import Call, new_id
 from gateway.message import JSON, Headers, Many
-from gateway.part import Part
-from gateway.port import Address, Bind, ListenerConfig, View, split_bind
+from gateway.port import Address, Bind, ListenerConfig, View, limit_unsent, split_bind
 from gateway.route import Endpoint
 from gateway.status import allowed
-
-
-class Tls(Part):
-    """The certificate that callers see."""
-
-    cert: FilePath
-    """PEM, with the chain."""
-    key: FilePath
-    """PEM, its private key."""
+from gateway.tls import ListenerTls
 
 
 class Config(ListenerConfig):
@@ -45,7 +35,7 @@ class Config(ListenerConfig):
     kind: Literal["rest"]
     bind: Bind
     """host:port to listen on."""
-    tls: Tls | None = None
+    tls: ListenerTls | None = None
     """Serve HTTPS."""
     max_body: ByteSize = Field(default=ByteSize(1 << 20), gt=0)
     """The largest request body, after decompression."""
@@ -122,12 +112,11 @@ class Rest:
         )
         host, port = split_bind(config.bind)
         loop = asyncio.get_running_loop()
-        context = None
-        if config.tls is not None:
-            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            context.load_cert_chain(config.tls.cert, config.tls.key)
+        context = config.tls.context() if config.tls is not None else None
         listening = await loop.create_server(server, host or None, port, ssl=context, backlog=config.backlog)
         try:
+            for one in listening.sockets:
+                limit_unsent(one)
             bound = listening.sockets[0].getsockname()
             yield Address(bound[0], bound[1])
         finally:

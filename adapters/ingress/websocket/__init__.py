@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, ClassVar, Literal, cast
@@ -22,10 +20,10 @@ from adapters.ingress.websocket.wire import Wire
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Call, new_id
 from gateway.message import BYTES, JSON, PROTOBUF, TEXT, Many
-from gateway.part import Part
-from gateway.port import Address, Bind, ListenerConfig, View, split_bind
+from gateway.port import Address, Bind, ListenerConfig, View, limit_unsent, split_bind
 from gateway.route import Found
 from gateway.task import Tasks
+from gateway.tls import ListenerTls
 
 log = logging.getLogger("polygate")
 wire_log = logging.getLogger("polygate.websocket")
@@ -36,30 +34,7 @@ LINGER_S = 1.0
 """How long a connection beyond the limit may take to read its refusal."""
 LEAST_S = 0.1
 """What a closing handshake gets, even where the drain's time is over."""
-UNSENT_BYTES = 64 << 10
-"""What the kernel may hold beyond what is on its way: of itself it takes megabytes for each caller that does not read."""
 _ACCEPTS = {"json": JSON, "protobuf": PROTOBUF}
-
-
-class Tls(Part):
-    """The listener's certificate."""
-
-    certificate: str = Field(examples=["/run/secrets/tls.crt"])
-    """PEM file: the certificate, then its chain."""
-    key: str = Field(examples=["/run/secrets/tls.key"])
-    """PEM file: its private key."""
-    client_ca: str | None = None
-    """PEM file: who signs the certificates that callers must show. Without it they need none."""
-
-    def context(self) -> ssl.SSLContext:
-        """The server's side of TLS 1.2 or newer."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(self.certificate, self.key)
-        if self.client_ca is not None:
-            context.load_verify_locations(self.client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-        return context
 
 
 class Config(ListenerConfig):
@@ -71,7 +46,7 @@ class Config(ListenerConfig):
     kind: Literal["websocket"]
     bind: Bind
     """Where to listen."""
-    tls: Tls | None = None
+    tls: ListenerTls | None = None
     """Serve wss:// with this certificate."""
     text: Literal["json", "text"] = "json"
     """What text frames hold."""
@@ -107,13 +82,6 @@ class Config(ListenerConfig):
     def build(self, name: str, view: View) -> WebSocket:
         del name
         return WebSocket(self, view)
-
-
-def _limit_unsent(listening: socket.socket) -> None:
-    """Its connections inherit it. Linux and macOS have it."""
-    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-    if option is not None:
-        listening.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)
 
 
 class WebSocket:
@@ -175,7 +143,7 @@ class WebSocket:
             )
             try:
                 for listening in server.sockets:
-                    _limit_unsent(listening)
+                    limit_unsent(listening)
                 bound = server.sockets[0].getsockname()
                 yield Address(bound[0], bound[1])
             finally:
