@@ -7,6 +7,7 @@ put it into PRODUCTS: `make generate` writes it and `make test` fails when it is
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -14,6 +15,9 @@ from pathlib import Path
 
 from google.rpc import status_pb2
 from grpc_tools import protoc
+from reference import pages
+
+from gateway.document import schema
 
 ROOT = Path(__file__).resolve().parents[1]
 Product = Callable[[], Mapping[str, bytes | str]]
@@ -39,7 +43,12 @@ def descriptor_sets() -> Mapping[str, bytes]:
         return {"protos/shop.binpb": out.read_bytes()}
 
 
-PRODUCTS: tuple[Product, ...] = (descriptor_sets,)
+def config_schema() -> Mapping[str, str]:
+    """config/schema.json: what editors check a config with."""
+    return {"config/schema.json": json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"}
+
+
+PRODUCTS: tuple[Product, ...] = (descriptor_sets, config_schema, pages)
 
 
 def main() -> int:
