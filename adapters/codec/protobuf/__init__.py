@@ -13,13 +13,19 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
 
 from adapters.codec.protobuf.flat import flat
+from adapters.codec.protobuf.strict import ambiguous, too_deep
 from gateway.codec import Codec, Contract, Contracts, Type, Value
 from gateway.errors import CallerError, FieldError, Reason
 from gateway.message import PROTOBUF, Many
 
 MAX_DEPTH = 100
-# Where json_format says which field it was; a name longer than that is not worth telling.
-_FIELD = re.compile(r"(?:no field named|Failed to parse) \"?([\w.\[\]]{1,64})[\" ]")
+# Where json_format says which field it was: the first of these that is in its text. Longer names are not worth telling.
+_STEPS = r"((?:\.\w{1,64}|\[\d{1,9}\])*)"
+_PLACES = (
+    re.compile(rf'no field named "(?P<name>\w{{1,64}})" at "\w+{_STEPS}"'),
+    re.compile(rf" at \w+{_STEPS}\.*\Z"),
+    re.compile(r'(?:no field named|Failed to parse) "?(?P<name>\w{1,64})[" ]'),
+)
 
 Missing = Callable[[Any, str], str | None]
 """The path of the first required field that a message lacks."""
@@ -34,6 +40,7 @@ class MessageType:
 
     def __init__(self, descriptor: Descriptor, pool: DescriptorPool) -> None:
         self.name: str = descriptor.full_name
+        self._descriptor = descriptor
         self.fields: tuple[str, ...] = tuple(name for field in descriptor.fields for name in (field.name, field.json_name))
         self._pool = pool
         self._class: type[Message] = message_factory.GetMessageClass(descriptor)
@@ -44,15 +51,17 @@ class MessageType:
     def _parse(self, value: Value) -> Message:
         if not isinstance(value, dict) and "." in self.name and not self.name.startswith("google.protobuf."):
             _malformed("the body must be a JSON object", "")
+        if too_deep(value, MAX_DEPTH):
+            _malformed(f"the message is nested deeper than {MAX_DEPTH}", "")
+        if (wrong := ambiguous(value, self._descriptor)) is not None:
+            _malformed(f"the message does not fit {self.name}: {wrong[0]} {wrong[1]}", wrong[0])
         try:
             message: Message = json_format.ParseDict(
                 value, self._class(), descriptor_pool=self._pool, max_recursion_depth=MAX_DEPTH
             )
         except (json_format.ParseError, ValueError, TypeError, RecursionError) as error:
-            found = _FIELD.search(str(error))
-            name = found.group(1) if found else ""
-            pointer = "/" + name.replace(".", "/") if name else ""
-            _malformed(f"the message does not fit {self.name}" + (f" at {name}" if name else ""), pointer, error)
+            pointer = _pointer(str(error))
+            _malformed(f"the message does not fit {self.name}" + (f" at {pointer}" if pointer else ""), pointer, error)
         self._require(message)
         return message
 
@@ -95,9 +104,22 @@ class MessageType:
         if value is not None:
             return value
         try:
-            return json_format.MessageToDict(message, descriptor_pool=self._pool)
+            value = json_format.MessageToDict(message, descriptor_pool=self._pool)
         except (ValueError, TypeError, RecursionError) as error:
             _malformed(f"the message is not a {self.name}", "", error)
+        if too_deep(value, MAX_DEPTH):
+            _malformed(f"the message is nested deeper than {MAX_DEPTH}", "")
+        return value
+
+
+def _pointer(text: str) -> str:
+    """The place that an error of json_format names; "" where it names none."""
+    for pattern in _PLACES:
+        if (found := pattern.search(text)) is not None:
+            steps = (found[2] if found.re is _PLACES[0] else found[1] if found.re is _PLACES[1] else "") or ""
+            name = found.groupdict().get("name")
+            return steps.replace("[", "/").replace("]", "").replace(".", "/") + (f"/{name}" if name else "")
+    return ""
 
 
 def _requirements(descriptor: Descriptor, known: dict[str, Missing | None]) -> Missing | None:
