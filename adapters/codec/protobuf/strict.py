@@ -19,7 +19,7 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}\Z")
 def too_deep(value: Value, limit: int) -> bool:
     """Whether lists and dicts are nested in each other over `limit` levels. Level by level: recursion is what it guards."""
     level = [value]
-    for _ in range(limit + 1):
+    for _ in range(limit):
         level = [
             part
             for holder in level
