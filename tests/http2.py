@@ -6,7 +6,7 @@ import asyncio
 import re
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
@@ -126,8 +126,10 @@ class Peer:
             if kind in {DATA, HEADERS} and flags & END_STREAM:
                 return stream
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self._writer.close()
+        with suppress(ConnectionError):
+            await self._writer.wait_closed()
 
 
 @asynccontextmanager
@@ -139,7 +141,7 @@ async def connected(address: str) -> AsyncIterator[Peer]:
     try:
         yield peer
     finally:
-        peer.close()
+        await peer.close()
 
 
 @asynccontextmanager
@@ -156,10 +158,11 @@ async def answering(*frames: bytes) -> AsyncIterator[str]:
         except (asyncio.IncompleteReadError, ConnectionError):
             return
         finally:
-            peer.close()
+            await peer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
+        await server.wait_closed()

@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 from pydantic import Field, FilePath
 
-from adapters.grpc.failure import answered, bad_answer, failure_of, late
+from adapters.grpc.failure import LastWord, answered, bad_answer, failure_of, late
 from adapters.grpc.metadata import REQUEST_ID, Metadata, metadata_of
 from gateway.errors import BackendError, Reason
 from gateway.exchange import Call, EndOfMessages, Exchange, Handler, relay
@@ -225,6 +225,8 @@ class _Method:
         rpc = self._call("stream_stream")(metadata=self._backend.metadata(call))
         replies = _Replies(exchange, rpc, None if self._many & Many.REQUESTS else _due(call), safe=self._safe)
 
+        last = LastWord(rpc)
+
         async def send(message: Message) -> None:
             # A peer may end before it has read everything; how it ended is what reading says.
             with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError, grpc.aio.UsageError):
@@ -233,7 +235,9 @@ class _Method:
         try:
             await relay(exchange, send, replies.receive, rpc.done_writing)
         except grpc.aio.AioRpcError as error:
-            raise failure_of(error, safe=self._safe) from error
+            status = await last.status(error)
+            if status.code() is not grpc.StatusCode.OK:
+                raise failure_of(status, safe=self._safe) from error
         finally:
             rpc.cancel()
         if not self._many & Many.REPLIES and replies.count != 1:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -14,12 +16,16 @@ from gateway.errors import BackendError, Outcome, Reason, RpcStatus
 from gateway.message import NO_HEADERS, Headers
 from gateway.status import reason_of_code
 
+T = TypeVar("T")
+
 # What grpcio 1.85 writes where the status is its own, not the peer's. It has no field for that: only the words tell.
 _MADE_HERE = re.compile(
     r"(?P<away>failed to connect to all addresses|DNS resolution failed|empty address list)"
     r"|Received http2 header with status: (?P<http>\d+)"
     r"|Stream removed \(|Deadline Exceeded\Z|Internal error from Core"
 )
+_INTERNAL = "Internal error from Core"
+_LOOKS, _LOOK_S = 50, 0.002
 # RFC 9113 8.7: REFUSED_STREAM is a promise that nothing was done.
 _REFUSED_STREAM = "with error code 7)"
 
@@ -32,6 +38,42 @@ def failure_of(error: grpc.aio.AioRpcError, *, safe: bool) -> BackendError:
     if not trailers and (made := _MADE_HERE.match(text)):
         return _own(error.code(), text, made, safe=safe)
     return _said(error.code(), text, trailers)
+
+
+class LastWord:
+    """How a stream really ended. Writing to a peer that has ended already makes grpcio put an error of its own in the place of
+    the peer's status, seen where a server refuses a caller that still sends: so it is noted when it comes.
+    """
+
+    def __init__(self, rpc: Any) -> None:
+        self._status: grpc.aio.AioRpcError | None = None
+        rpc.add_done_callback(self._note)
+
+    def _note(self, rpc: Any) -> None:
+        details = _at_once(rpc.details())
+        if self._status is None and details != _INTERNAL:
+            code, head, trailers = _at_once(rpc.code()), _at_once(rpc.initial_metadata()), _at_once(rpc.trailing_metadata())
+            self._status = grpc.aio.AioRpcError(code, head, trailers, details)
+
+    async def status(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
+        """The peer's status, or the error where it has said none."""
+        for _ in range(_LOOKS):
+            if error.details() != _INTERNAL or self._status is not None:
+                break
+            await asyncio.sleep(_LOOK_S)
+        return self._status or error
+
+
+def _at_once(asking: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that has nothing to wait for: a call that is done knows its status."""
+    try:
+        asking.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        asking.close()
+    raise AssertionError("grpcio calls back when the status is there")
 
 
 def late(*, safe: bool) -> BackendError:

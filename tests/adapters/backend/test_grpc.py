@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -336,20 +337,10 @@ async def test_a_peer_that_comes_back_is_called_again():
 
 
 async def test_a_peer_that_takes_connections_and_says_nothing_is_unreachable():
-    gone = asyncio.Event()
-
-    async def mute(reader, writer):
-        await reader.read()
-        writer.close()
-        await writer.wait_closed()
-        gone.set()
-
-    server = await asyncio.start_server(mute, "127.0.0.1", 0)
-    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with Config(kind="grpc", address=address, connect_s=0.3).build() as backend:
-        error = await fails(backend.handler(target("Get")), Memory(Message(b"", PROTOBUF), call=call()))
-    server.close()
-    await gone.wait()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        async with Config(kind="grpc", address=address, connect_s=0.3).build() as backend:
+            error = await fails(backend.handler(target("Get")), Memory(Message(b"", PROTOBUF), call=call()))
     assert Reason.UNREACHABLE == error.reason
 
 

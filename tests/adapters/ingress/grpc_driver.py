@@ -11,12 +11,13 @@ import grpc
 import grpc.aio
 from google.rpc import error_details_pb2, status_pb2
 
+from adapters.grpc.failure import LastWord
 from adapters.ingress.grpc import Config
 from gateway.errors import Reason
 from gateway.message import PROTOBUF, Headers, Many
 from gateway.port import View
 from gateway.status import TABLE
-from tests.contract.driver import SENT, Answer, Conversation, Driver, EndedError
+from tests.contract.driver import PATIENCE_S, SENT, Answer, Conversation, Driver, EndedError
 
 PATH = "/shop.v1.Test/Talk"
 
@@ -33,6 +34,7 @@ def error_info(details: bytes | None) -> error_details_pb2.ErrorInfo:
 class GrpcConversation(Conversation):
     def __init__(self, call: grpc.aio.StreamStreamCall) -> None:
         self._call = call
+        self._last = LastWord(call)
 
     async def send(self, body: bytes) -> None:
         # Where it has ended already, receive() says how.
@@ -55,18 +57,20 @@ class GrpcConversation(Conversation):
         self._call.cancel()
 
     async def _answer(self) -> Answer:
-        code = await self._call.code()
-        trailers = dict(await self._call.trailing_metadata() or ())
-        headers = Headers(await self._call.initial_metadata() or ())
+        call = self._call
+        known = (await call.code(), await call.initial_metadata(), await call.trailing_metadata(), await call.details())
+        # Writing to a call that is refused meanwhile makes grpcio's client put an error of its own in the answer's place.
+        status = await self._last.status(grpc.aio.AioRpcError(*known))
+        trailers = dict(status.trailing_metadata() or ())
         info = error_info(trailers.get("grpc-status-details-bin"))
-        clean = code is grpc.StatusCode.OK
+        clean = status.code() is grpc.StatusCode.OK
         return Answer(
             clean=clean,
-            status=None if clean else code.value[0],
+            status=None if clean else status.code().value[0],
             reason=info.reason,
             id=str(trailers.get("x-request-id", "")),
-            text=f"{await self._call.details()} {info}",
-            headers=headers,
+            text=f"{status.details()} {info}",
+            headers=Headers(status.initial_metadata() or ()),
         )
 
 
@@ -89,7 +93,8 @@ class GrpcDriver(Driver):
             except BaseException:
                 await self.channel.close()
                 raise
-        await self.channel.close()
+        # What the callers were told last may still be on its way to them.
+        await self.channel.close(PATIENCE_S)
 
     @asynccontextmanager
     async def conversing(self) -> AsyncIterator[GrpcConversation]:
