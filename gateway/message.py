@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from enum import Flag, auto
 from typing import TypeVar, dataclass_transform
@@ -47,6 +48,14 @@ class Headers(tuple[tuple[str, str], ...]):
         """Every value of a lower-case name, in order."""
         return tuple(value for key, value in self if key == name)
 
+    def joined(self, name: str) -> str:
+        """Every value of a lower-case name as one list (RFC 9110 5.3); "" where there is none."""
+        found = ""
+        for key, value in self:
+            if key == name:
+                found = f"{found}, {value}" if found else value
+        return found
+
     def without(self, *names: str) -> Headers:
         """The same headers less the lower-case names given."""
         return Headers(pair for pair in self if pair[0] not in names)
@@ -57,6 +66,14 @@ class Headers(tuple[tuple[str, str], ...]):
 
 
 NO_HEADERS = Headers()
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
+def compact(value: object) -> str:
+    """JSON of our own making, without white space. `json.dumps` with settings would make an encoder for every call."""
+    return _ENCODER.encode(value)
+
 
 JSON = "application/json"
 PROTOBUF = "application/x-protobuf"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from enum import IntEnum
 from typing import NamedTuple
 
 from gateway.errors import Allowed, FieldError, GatewayError, Outcome, Reason, RetryAfter
-from gateway.message import PROBLEM, Message, value
+from gateway.message import PROBLEM, Message, compact, value
 
 
 class Code(IntEnum):
@@ -165,7 +164,7 @@ def problem(error: GatewayError, exchange_id: str) -> dict[str, object]:
 
 def problem_body(error: GatewayError, exchange_id: str) -> bytes:
     """The problem object as JSON."""
-    return json.dumps(problem(error, exchange_id), ensure_ascii=False, separators=(",", ":")).encode()
+    return compact(problem(error, exchange_id)).encode()
 
 
 @value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
@@ -12,7 +11,7 @@ from pydantic import Field, field_validator
 from gateway.codec import Contract
 from gateway.errors import BackendError, Reason
 from gateway.exchange import Call, EndOfMessages, Exchange, Handler
-from gateway.message import TEXT, Many, Message
+from gateway.message import TEXT, Many, Message, compact
 from gateway.part import Part
 from gateway.port import BackendConfig, Target, TargetConfig
 from gateway.status import Code, reason_of_code
@@ -162,7 +161,7 @@ def _reply(target: Target, answer: Answer) -> Callable[[Call, Message], Message]
     kind = target.content_type
 
     def encode(value: object) -> bytes:
-        return text_of(value).encode() if kind == TEXT or not isinstance(value, str) else json.dumps(value).encode()
+        return text_of(value).encode() if kind == TEXT or not isinstance(value, str) else compact(value).encode()
 
     if not _has_variables(answer.body):
         fixed = Message(encode(answer.body), kind)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar, Literal
@@ -11,7 +10,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from gateway.exchange import Call, Exchange, Handler
-from gateway.message import JSON, Headers, Message
+from gateway.message import JSON, Headers, Message, compact
 from gateway.port import Target, TargetConfig
 from gateway.template import Template
 from gateway.topic.log import RESERVED, Log, Place, rfc3339
@@ -43,15 +42,8 @@ class PublishTo(TargetConfig):
 
 def receipt(place: Place) -> bytes:
     """What a publish answers, in JSON."""
-    return json.dumps(
-        {
-            "topic": place.topic,
-            "partition": place.partition,
-            "offset": place.offset,
-            "timestamp": rfc3339(place.timestamp),
-        },
-        separators=(",", ":"),
-    ).encode()
+    at = rfc3339(place.timestamp)
+    return compact({"topic": place.topic, "partition": place.partition, "offset": place.offset, "timestamp": at}).encode()
 
 
 def record_headers(call: Call, message: Message) -> Headers:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from aiohttp.http import HttpRequestParser
@@ -69,20 +68,6 @@ class Config(ListenerConfig):
         return Rest(self, view)
 
 
-@dataclass(slots=True)
-class _Head:
-    """What a request's head has said so far."""
-
-    target: str
-    headers: Headers
-    params: Mapping[str, str] = field(default_factory=dict)
-    query: tuple[tuple[str, str], ...] = ()
-    many: Many = Many.NEITHER
-    accepts: str = ""
-    methods: tuple[str, ...] | None = None
-    """The methods to tell, where that is all that was asked (OPTIONS)."""
-
-
 class Rest:
     """See `Ingress`."""
 
@@ -91,6 +76,7 @@ class Rest:
             raise RuntimeError("aiohttp lacks its C parser here, and the other one is too lenient; install a wheel of it")
         self._config = config
         self._view = view
+        self._max_body = int(config.max_body)
         self._streams: dict[asyncio.Task[object], bool] = {}
 
     @asynccontextmanager
@@ -178,51 +164,53 @@ class Rest:
 
     def _open(self, request: BaseRequest) -> tuple[RestExchange, Endpoint]:
         """The exchange of a request, and what will answer it: its route, or a refusal of our own, observed like the rest."""
-        config = self._config
-        method = request.method
-        head = _Head(f"{method} /", headers_of(request))
-        try:
-            endpoint = self._read_head(request, head)
-        except GatewayError as error:
-            head.many = Many.NEITHER
-            endpoint = self._view.refuse("rest", error)
+        headers = headers_of(request)
         connection = request.protocol
+        peer = connection.peer if isinstance(connection, Connection) else ""
+        try:
+            return self._found(request, headers, peer)
+        except GatewayError as error:
+            target = f"{request.method} {request.raw_path.partition('?')[0]}"
+            call = Call(new_id(), "rest", target, headers, peer=peer)
+            return self._exchange(RestExchange, call, request), self._view.refuse("rest", error)
+
+    def _found(self, request: BaseRequest, headers: Headers, peer: str) -> tuple[RestExchange, Endpoint]:
+        """GatewayError where the head is refused before there is a route to ask."""
+        method = request.method
+        path, _, text = check_head(request, headers, self._config.max_fields).partition("?")
+        check_method(method)
+        target = f"{method} {path}"
+        query = query_of(text.partition("#")[0]) if text else ()
+        found = self._view.find("rest", target)
+        endpoint, error = found.endpoint, found.error
+        if error is not None:
+            call = Call(new_id(), "rest", target, headers, query=query, peer=peer)
+            if method == "OPTIONS" and error.reason is Reason.WRONG_METHOD:
+                return OptionsExchange(call, request, allowed(error)), Endpoint(endpoint.route, _nothing)
+            return self._exchange(RestExchange, call, request), endpoint
+        streams = endpoint.many is not Many.NEITHER
+        accepts = choose(headers.joined("accept"), endpoint.offers, streams)
+        if not streams:
+            call = Call(new_id(), "rest", target, headers, found.params, query, peer=peer, accepts=accepts)
+            return self._exchange(RestExchange, call, request), endpoint
         call = Call(
             new_id(),
             "rest",
-            head.target,
-            head.headers,
-            head.params,
-            head.query,
-            head.many,
-            peer=connection.peer if isinstance(connection, Connection) else "",
-            accepts=head.accepts,
-            snapshot=bool(head.many) and head.accepts == JSON,
+            target,
+            headers,
+            found.params,
+            query,
+            Many.REPLIES,
+            peer=peer,
+            accepts=accepts,
+            snapshot=accepts == JSON,
         )
-        if head.methods is not None:
-            return OptionsExchange(call, request, head.methods), endpoint
-        kind = StreamExchange if head.many else RestExchange
-        return kind(call, request, int(config.max_body), config.body_seconds), endpoint
-
-    def _read_head(self, request: BaseRequest, head: _Head) -> Endpoint:
-        """Fill in what a request's head says. GatewayError where it is refused before there is a route to ask."""
-        method = request.method
-        path, _, text = check_head(request, head.headers, self._config.max_fields).partition("?")
-        head.target = f"{method} {path}"
-        check_method(method)
-        head.query = query_of(text.partition("#")[0]) if text else ()
-        found = self._view.find("rest", head.target)
-        if found.error is not None:
-            if method == "OPTIONS" and found.error.reason is Reason.WRONG_METHOD:
-                head.methods = allowed(found.error)
-                return Endpoint(found.endpoint.route, _nothing)
-            return found.endpoint
-        endpoint = found.endpoint
-        head.params, head.many = found.params, endpoint.many & Many.REPLIES
-        accept = ", ".join(head.headers.all("accept"))
-        head.accepts = choose(accept, endpoint.offers, streams=bool(head.many))
         # A stream has no length to tell: its head says all that there is to say of it.
-        return Endpoint(endpoint.route, _nothing) if head.many and method == "HEAD" else endpoint
+        answering = Endpoint(endpoint.route, _nothing) if method == "HEAD" else endpoint
+        return self._exchange(StreamExchange, call, request), answering
+
+    def _exchange(self, kind: type[RestExchange], call: Call, request: BaseRequest) -> RestExchange:
+        return kind(call, request, self._max_body, self._config.body_seconds)
 
 
 async def _nothing(_exchange: object) -> None:

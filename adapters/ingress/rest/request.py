@@ -117,7 +117,7 @@ def media_type(content_type: str) -> str:
 
 
 @lru_cache(maxsize=256)
-def choose(accept: str, served: tuple[str, ...], *, streams: bool) -> str:
+def choose(accept: str, served: tuple[str, ...], streams: bool) -> str:  # noqa: FBT001  by position: half the cost of the cache
     """The media type to answer in (RFC 9110 12.5.1). "" is the type of the request; CallerError where nothing fits.
 
     An unknown parameter of a range is ignored; of equal weights the order in which we serve decides.
