@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class RouteConfig(Part):
     )
     """The calls that it takes, by protocol; a list where one protocol has several."""
     contract: str | None = Field(default=None, examples=["shop.v1.Orders/Place"])
-    """The method that says what its messages mean; that of `when.grpc` unless told."""
+    """The method that says what its messages mean: unless told that of `when.grpc`, or the one that the target calls."""
     example: Mapping[str, Any] = Field(default_factory=dict, examples=[{"customer": "ada", "sku": "tea", "quantity": 2}])
     """A message that it takes, path variables included: for the line to try it with."""
     policies: tuple[Mapping[str, Any], ...] = ()
@@ -100,7 +100,7 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
         raise ConfigError(source.problems)
     config = Config(source, FileConfig.model_construct(listeners={}))
     routes = _file(config, source.value)
-    config.formats = {name: registry.load(registry.CODEC, name) for name in registry.kinds(registry.CODEC)}
+    config.formats = dict(_formats())
     with _section(config, "contracts"):
         config.contracts = _contracts(config)
     with _section(config, "listeners"):
@@ -115,6 +115,13 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
             if to is not None:
                 config.routes.append(Route(route, where, to, policies))
     return config
+
+
+def _formats() -> Iterator[tuple[str, Format]]:
+    """All formats that can be had: a route may meet any that its callers write."""
+    for name in registry.kinds(registry.CODEC):
+        with suppress(registry.MissingKindError):  # told where a route names it
+            yield name, registry.load(registry.CODEC, name)
 
 
 @contextmanager
@@ -220,10 +227,16 @@ def _target(config: Config, route: RouteConfig, where: Where) -> TargetConfig | 
         return None  # its own problem is noted already
     model = _verb(source, config.backends[name], route, to)
     target = validated(source, model, route.to, to) if model is not None else None
-    if target is not None and target.format not in config.formats:
-        source.wrong((*to, "format"), f"there is no format {target.format!r}{did_you_mean(target.format, config.formats)}")
-        return None
-    return target
+    if target is None or target.format in config.formats:
+        return target
+    wrong = f"there is no format {target.format!r}{did_you_mean(target.format, config.formats)}"
+    if target.format in registry.kinds(registry.CODEC):
+        try:
+            registry.load(registry.CODEC, target.format)
+        except registry.MissingKindError as error:
+            wrong = str(error)
+    source.wrong((*to, "format"), wrong)
+    return None
 
 
 def _verb(source: Source, backend: BackendConfig, route: RouteConfig, to: Where) -> type[TargetConfig] | None:

@@ -10,7 +10,7 @@ from gateway import registry
 from gateway.binding import Binding, PlannedRoute, check_calls
 from gateway.codec import Contract, Format
 from gateway.config import Config, Route
-from gateway.errors import GatewayError
+from gateway.errors import FieldError, GatewayError
 from gateway.message import Many
 from gateway.policy import PolicyConfig
 from gateway.port import ListenerConfig, TargetConfig, split_bind
@@ -140,7 +140,11 @@ def _check_target(config: Config, route: Route, contract: Contract | None) -> No
             try:
                 contract.request.check(dict(route.config.example))
             except GatewayError as error:
-                config.source.wrong((*route.where, "example"), f"is no {contract.request.name}: {error.message}")
+                kind = contract.request
+                places = [detail.pointer for detail in error.details if isinstance(detail, FieldError) and detail.pointer]
+                what = f"{', '.join(places)} is wrong or missing; " if places else ""
+                fields = ", ".join(dict.fromkeys(kind.fields))
+                config.source.wrong((*route.where, "example"), f"is no {kind.name}: {what}its fields are {fields}")
 
 
 def _bind(config: Config, listener: type[ListenerConfig], route: Route, contract: Contract | None, call: str) -> Binding | None:

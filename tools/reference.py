@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from importlib import resources
 from typing import Any
 
 import yaml
@@ -219,11 +220,13 @@ def _config() -> str:
     lines += ["| `${NAME}` | the variable of the environment; an error where it is not set |"]
     lines += ["| `${NAME:-default}` | the same, or the default where it is not set or empty |"]
     lines += [
-        "| `${file:/run/secrets/name}` | what the file holds, less the line's end; a relative path starts at the config's folder |"
+        "| `${file:/run/secrets/name}` | what the file holds, less the line's end; a relative path starts beside the config |"
     ]
     lines += ["| `$${` | `${` itself |", ""]
     lines += ["What a variable holds is text, never YAML; a field that wants a number reads it as one.", "", "## Sections", ""]
     lines += _tables("file", defs)
+    lines += ["## An example", "", "What `polygate init` writes:", "", "```yaml"]
+    lines += [resources.files("gateway").joinpath("starter.yaml").read_text(encoding="utf-8").rstrip(), "```"]
     return "\n".join(lines).rstrip() + "\n"
 
 
