@@ -10,13 +10,13 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import uvloop
 
 from benchmarks import fanout, load, start
 from benchmarks.load import Load
 from benchmarks.processes import Server, gateway, peer
+from tests.kafka_broker import NoKafkaError, ScriptBroker
 
 ROUNDS = 3
 IN_FLIGHT = 64
@@ -137,23 +137,31 @@ HEADER = (
 )
 
 
+async def _make_topic(bootstrap: str) -> None:
+    from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        # One that is there already is said in the answer, and is as good.
+        await admin.create_topics([NewTopic("orders.placed", num_partitions=1, replication_factor=1)])
+    finally:
+        await admin.close()
+
+
 @contextmanager
 def broker() -> Iterator[bool]:
-    """A Kafka for the benchmarks that need one: KAFKA_BOOTSTRAP, or one of our own. False where there is none."""
-    if os.environ.get("KAFKA_BOOTSTRAP"):
+    """A Kafka for the benchmarks that need one: KAFKA_BOOTSTRAP, or one of the tests' own. False where there is none."""
+    with ExitStack() as stack:
+        if not os.environ.get("KAFKA_BOOTSTRAP"):
+            try:
+                os.environ["KAFKA_BOOTSTRAP"] = stack.enter_context(ScriptBroker()).bootstrap
+            except NoKafkaError as error:
+                print(error, file=sys.stderr)
+                yield False
+                return
+        asyncio.run(_make_topic(os.environ["KAFKA_BOOTSTRAP"]))
         yield True
-        return
-    script = Path(__file__).parents[1] / "tests" / "kafka" / "broker.sh"
-    folder = ["--dir", str(Path(os.environ.get("TMPDIR", "/tmp")) / "polygate-bench"), "--port", "19792"]
-    begun = subprocess.run([script, "start", *folder], stdout=subprocess.PIPE, text=True, check=False)
-    if begun.returncode:
-        yield False
-        return
-    try:
-        os.environ["KAFKA_BOOTSTRAP"] = begun.stdout.split()[-1]
-        yield True
-    finally:
-        subprocess.run([script, "stop", "--wipe", *folder], check=False)
 
 
 def main() -> int:
