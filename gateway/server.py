@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
+from gateway.errors import GatewayError
 from gateway.plan import Plan
 from gateway.port import Address, Backend, Ingress, View
 
@@ -103,6 +104,8 @@ class _Leaving:
 async def _entered(stack: AsyncExitStack, what: str, opened: Callable[[], AbstractAsyncContextManager[Entered]]) -> Entered:
     try:
         return await stack.enter_async_context(opened())
+    except GatewayError as error:
+        raise StartError(f"{what}: {error.message}") from error
     except OSError as error:
         raise StartError(f"{what}: {error.strerror or error}") from error
     except (ValueError, RuntimeError) as error:

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import io
+import json
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from gateway import __version__, cli
+from gateway.cli import NOT_STARTED, OK, USAGE, WRONG, main
+
+ROOT = Path(__file__).parents[2]
+GOOD = """
+listeners: {public: {kind: rest, bind: "127.0.0.1:0"}}
+backends: {stub: {kind: stub, answers: {hello: {body: hello}}}}
+routes: [{name: hello, when: {rest: [GET /hello, GET /hi], }, to: {backend: stub, call: hello}}]
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    def write(text: str = GOOD) -> str:
+        path = tmp_path / "gateway.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_check_says_that_all_fits(config, capsys):
+    assert OK == main(["check", config()])
+    assert capsys.readouterr().out.endswith("gateway.yaml: 1 route, 1 listener: all fits\n")
+
+
+def test_check_tells_every_problem_on_stderr(config, capsys):
+    path = config("listeners: {a: {kind: rst}}\nbackends: {b: {kind: stb}}\n")
+    assert WRONG == main(["check", path])
+    out, err = capsys.readouterr()
+    assert "" == out
+    assert [
+        f"""{path}:1 listeners.a.kind: there is no kind 'rst'; did you mean "rest"?""",
+        f"""{path}:2 backends.b.kind: there is no kind 'stb'; did you mean "stub"?""",
+        "polygate: 2 problems; nothing was started",
+    ] == err.splitlines()
+
+
+def test_check_tells_programs_the_same(config, capsys):
+    path = config("listeners: {a: {kind: rst}}\n")
+    assert WRONG == main(["check", "--json", path])
+    text = """there is no kind 'rst'; did you mean "rest"?"""
+    assert {"ok": False, "problems": [{"file": path, "line": 1, "path": "listeners.a.kind", "text": text}]} == json.loads(
+        capsys.readouterr().out
+    )
+
+
+def test_check_connect_asks_the_backends(config, capsys):
+    assert OK == main(["check", "--connect", config()])
+    assert "all fits, 1 backend answered\n" in capsys.readouterr().out
+
+
+def test_check_connect_says_which_backend_is_not_there(config, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "ASK_S", 0.3)
+    path = config(GOOD.replace("backends: {", 'backends: {away: {kind: http, url: "http://127.0.0.1:1"}, '))
+    assert WRONG == main(["check", "--connect", "--json", path])
+    out, err = capsys.readouterr()
+    assert "ready" == json.loads(out)["backends"]["stub"]
+    assert f"{path} backends.away: " in err
+
+
+def test_check_connect_says_what_cannot_even_be_opened(config, capsys, tmp_path):
+    path = config(GOOD.replace("backends: {", f'backends: {{log: {{kind: local, path: "{tmp_path}"}}, '))
+    assert WRONG == main(["check", "--connect", path])
+    assert "backends.log: " in capsys.readouterr().err
+
+
+def test_routes_is_a_table(config, capsys):
+    assert OK == main(["routes", config()])
+    lines = capsys.readouterr().out.splitlines()
+    assert ["ROUTE", "CALLS", "TARGET", "LINE"] == lines[0].split()
+    assert lines[1].startswith("hello  rest ")
+
+
+def test_routes_has_the_same_for_programs(config, capsys):
+    assert OK == main(["routes", "--json", config()])
+    assert ["hello"] == [row["route"] for row in json.loads(capsys.readouterr().out)["routes"]]
+
+
+def test_routes_gives_each_protocol_a_line(capsys):
+    assert OK == main(["routes", str(ROOT / "config/gateway.yaml")])
+    assert "grpc shop.v1.Orders/Place" in capsys.readouterr().out
+
+
+def test_explain_says_which_route_takes_a_call(config, capsys):
+    assert OK == main(["explain", "GET /hello", "-c", config()])
+    assert capsys.readouterr().out.startswith("route hello ")
+
+
+def test_explain_of_a_call_without_a_route_fails(config, capsys):
+    assert WRONG == main(["explain", "--json", "GET /nothing", "-c", config()])
+    assert json.loads(capsys.readouterr().out)["route"] is None
+
+
+def test_schema_is_json(capsys):
+    assert OK == main(["schema"])
+    assert "$defs" in json.loads(capsys.readouterr().out)
+
+
+def test_init_writes_a_starter_that_fits_and_never_over_a_file(tmp_path, capsys):
+    path = tmp_path / "first.yaml"
+    assert OK == main(["init", str(path)])
+    assert OK == main(["check", str(path)])
+    before = path.read_text()
+    assert WRONG == main(["init", str(path)])
+    assert before == path.read_text()
+    assert WRONG == main(["init", str(tmp_path / "no/such/folder.yaml")])
+    _, err = capsys.readouterr()
+    assert "is there already; name another file" in err
+    assert "No such file or directory" in err
+
+
+def test_the_starter_needs_no_extra():
+    code = (
+        "import sys\nfrom gateway.cli import main\nmain(['check', 'gateway/starter.yaml'])\n"
+        "print(sorted({'grpc', 'aiokafka'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "[]" == done.stdout.splitlines()[-1]
+
+
+def test_version_is_that_of_the_package(capsys):
+    assert OK == main(["version"])
+    assert f"polygate {__version__}\n" == capsys.readouterr().out
+    assert OK == main(["version", "--json"])
+    assert {"version": __version__} == json.loads(capsys.readouterr().out)
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == __version__
+
+
+@pytest.mark.parametrize("words", [[], ["nothing"], ["check", "--nothing"], ["explain"]])
+def test_a_wrong_command_line_says_so(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert USAGE == caught.value.code
+    assert "usage: polygate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["run", "check", "explain", "routes", "schema", "init", "version"])
+def test_the_help_of_every_command_shows_how_it_is_used(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert OK == caught.value.code
+    assert f"examples:\n  polygate {command}" in capsys.readouterr().out
+
+
+def test_help_tells_the_exit_codes_and_the_first_steps(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    out = capsys.readouterr().out
+    assert "exit codes: 0 all is well; 1 the config is wrong" in out
+    assert "polygate init gateway.yaml" in out
+
+
+def test_a_pager_that_has_read_enough_is_no_error(config, monkeypatch):
+    def gone(_text):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(cli, "_say", gone)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())  # it is closed by what is tested
+    assert OK == main(["routes", config()])
+
+
+def test_run_says_what_could_not_start(config, capsys, tmp_path):
+    path = config(GOOD.replace("backends: {", f'backends: {{log: {{kind: local, path: "{tmp_path}"}}, '))
+    assert NOT_STARTED == main(["run", path])
+    assert "polygate: " in capsys.readouterr().err
+
+
+def test_without_uvloop_it_runs_as_well(config, monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert OK == main(["check", "--connect", config()])
+
+
+@pytest.fixture
+def process(config):
+    """`polygate run`, once it has told where it listens."""
+    started = subprocess.Popen(
+        [Path(sys.executable).with_name("polygate"), "run", config()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    with started:
+        yield started
+        started.kill()
+
+
+def test_run_tells_where_it_listens_serves_and_ends_with_a_signal(process):
+    lines = [process.stdout.readline() for _ in range(4)]
+    assert "polygate listens:\n" == lines[0]
+    line = re.search(r"curl -s (\S+)", lines[3])
+    assert line is not None
+    with urllib.request.urlopen(line[1]) as answer:
+        assert b'"hello"' == answer.read()
+    process.send_signal(signal.SIGTERM)
+    assert OK == process.wait(20)
