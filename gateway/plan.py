@@ -19,6 +19,7 @@ from gateway.port import Backend, Target
 from gateway.present import offers, translation
 from gateway.route import Endpoint, Table
 from gateway.source import ConfigError
+from gateway.topic.tail import TailTo
 
 MISS = "-"
 """What metrics and logs call the route of a call that has none."""
@@ -77,8 +78,10 @@ def plan(path: Path, environment: Mapping[str, str] | None = None) -> Plan:
 def bound(config: Config, route: PlannedRoute) -> Target:
     """A route's target as its backend is given it."""
     form = config.formats[route.to.format]
-    kind = route.contract.request if route.contract and (form.typed or route.to.verb == "call") else None
-    codec = form.codec(kind if form.typed else None)
+    # What is asked of a tail is in JSON, whatever its records are.
+    asked = config.formats["json"] if isinstance(route.to, TailTo) else form
+    kind = route.contract.request if route.contract and (asked.typed or route.to.verb == "call") else None
+    codec = asked.codec(kind if asked.typed else None)
 
     def fields(body: bytes) -> Mapping[str, object]:
         value = codec.decode(body)
@@ -86,4 +89,4 @@ def bound(config: Config, route: PlannedRoute) -> Target:
 
     safe = route.to.safe or (route.contract is not None and route.contract.safe)
     content_type = form.content_types[0]
-    return Target(route.name, route.to, route.contract, content_type, (lambda _body: {}) if form.opaque else fields, safe)
+    return Target(route.name, route.to, route.contract, content_type, (lambda _body: {}) if asked.opaque else fields, safe)

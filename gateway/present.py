@@ -43,21 +43,22 @@ def translation(
     target = formats[to.format]
     opaque = target.opaque and to.verb == "call"
     query = method in _BODYLESS
-    # A tail's request is the URL's own words; other messages take the path's variables as fields.
-    merging = not target.opaque
+    # A tail's `format` is that of its records; what is asked of it is in JSON whatever they are.
+    asked = formats["json"] if isinstance(to, TailTo) else target
+    merging = not asked.opaque
     requests: dict[str, Transcode] = {}
     replies: dict[str, Present] = {}
     kind = contract.request if contract is not None else None
     for form in _callers(formats, to, contract):
-        passing = transcode(form, target, kind, merging=merging)
+        passing = transcode(form, asked, kind, merging=merging)
         requests.update(dict.fromkeys(form.content_types, passing))
         if _shown(form, to, contract):
             replies[form.content_types[0]] = _reply(formats, form, to, contract, protocol)
-    otherwise = transcode(target, target, None, merging=False) if target.opaque else None
+    otherwise = transcode(asked, asked, None, merging=False) if asked.opaque else None
     if isinstance(to, TailTo):
         replies[SSE] = _bare(formats, formats["json"], to, contract)
         replies[NDJSON] = replies[JSON]
-    return Translate(requests, replies, target.content_types[0], merging=merging, query=query, otherwise=otherwise, opaque=opaque)
+    return Translate(requests, replies, asked.content_types[0], merging=merging, query=query, otherwise=otherwise, opaque=opaque)
 
 
 def _reply(formats: Mapping[str, Format], form: Format, to: TargetConfig, contract: Contract | None, protocol: str) -> Present:
