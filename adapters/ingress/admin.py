@@ -48,9 +48,9 @@ class Admin:
     async def serving(self) -> AsyncIterator[Address]:
         host, port = split_bind(self._config.bind)
         server = web.Server(self._handle, access_log=None, keepalive_timeout=75.0)
-        runner = web.ServerRunner(server)
+        runner = web.ServerRunner(server, shutdown_timeout=0.5)
         await runner.setup()
-        site = web.TCPSite(runner, host or None, port, shutdown_timeout=0.5)
+        site = web.TCPSite(runner, host or None, port)
         try:
             await site.start()
             bound = runner.addresses[0]
