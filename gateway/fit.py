@@ -133,7 +133,7 @@ def _check_target(config: Config, route: Route, contract: Contract | None) -> No
         config.source.wrong(where, f"{form.name} means nothing without a contract; name one with `contract:`")
     if contract is not None and not form.opaque:
         try:
-            form.codec(contract.request)
+            form.codec(contract.reply if route.to.verb == "tail" else contract.request)
         except ValueError as error:
             config.source.wrong(where, str(error))
         if route.config.example:
@@ -194,7 +194,9 @@ def _check_templates(config: Config, route: Route, contract: Contract | None, na
     except TemplateError as error:
         config.source.wrong(to, str(error))
         return
-    given, what = _given(config.formats[route.to.format], route.to, contract, protocol)
+    # What is asked of a tail is in JSON, whatever its records are.
+    form = config.formats["json" if route.to.verb == "tail" else route.to.format]
+    given, what = _given(form, route.to, contract, protocol)
     if given is None:
         return
     for name in sorted(wanted - {*names, *given}):
