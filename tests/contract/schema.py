@@ -1,9 +1,11 @@
-"""A contract of the tests' own, `test.v1`: a message with a field of every kind, and one of plain scalars alone."""
+"""Contracts of the tests' own, `test.v1`: a message of every kind of field, one of plain scalars alone, and methods at will."""
 
 from __future__ import annotations
 
 from google.protobuf import any_pb2, descriptor_pb2, duration_pb2, empty_pb2, struct_pb2, timestamp_pb2, wrappers_pb2
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto
+
+from gateway.message import Many
 
 _F = FieldDescriptorProto
 _SCALARS = {
@@ -72,5 +74,23 @@ def descriptor_set() -> bytes:
     files = descriptor_pb2.FileDescriptorSet()
     for module in _IMPORTS:
         module.DESCRIPTOR.CopyToProto(files.file.add())
+    files.file.append(file)
+    return files.SerializeToString()
+
+
+def methods(known: bytes, **made: tuple[str, str, Many]) -> bytes:
+    """A FileDescriptorSet with what is `known` and a service `test.v1.NAME` for each, whose method Run has these types."""
+    files = descriptor_pb2.FileDescriptorSet.FromString(known)
+    file = descriptor_pb2.FileDescriptorProto(name="test/v1/methods.proto", package="test.v1", syntax="proto3")
+    file.dependency.extend(one.name for one in files.file)
+    file.message_type.add(name="Line").field.append(_field("text", 1, _F.TYPE_STRING))
+    for name, (request, reply, many) in made.items():
+        file.service.add(name=name).method.add(
+            name="Run",
+            input_type=f".{request}",
+            output_type=f".{reply}",
+            client_streaming=bool(many & Many.REQUESTS),
+            server_streaming=bool(many & Many.REPLIES),
+        )
     files.file.append(file)
     return files.SerializeToString()
