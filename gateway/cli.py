@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from gateway import __version__, attempt, explain
 from gateway.document import schema
 from gateway.errors import GatewayError, Reason
+from gateway.manual import EPILOG, EXAMPLES
 from gateway.plan import Plan, plan
 from gateway.policy.observe import flush
 from gateway.port import BackendConfig
@@ -28,16 +29,6 @@ T = TypeVar("T")
 OK, WRONG, USAGE, NOT_STARTED = 0, 1, 2, 3
 DEFAULT = Path("config/gateway.yaml")
 ASK_S = 5
-
-_EPILOG = """\
-exit codes: 0 all is well; 1 the config is wrong, or a check failed; 2 the command line is wrong; 3 it could not start
-
-first steps:
-  polygate init gateway.yaml               write a commented starter file
-  polygate check gateway.yaml              tell everything that is wrong with it
-  polygate run gateway.yaml                serve it
-  polygate explain "POST /orders/ada"      which route takes a call, and what the call meets on its way
-"""
 
 
 def _say(text: str) -> None:
@@ -195,53 +186,6 @@ def version(options: argparse.Namespace) -> int:
     return OK
 
 
-_EXAMPLES = {
-    "run": """\
-examples:
-  polygate run                                     config/gateway.yaml
-  polygate run my.yaml --log-level warning
-  POLYGATE_HOST=0.0.0.0 polygate run my.yaml       where the file says ${POLYGATE_HOST:-127.0.0.1}
-
-It prints what listens where and a line to try each route, then one JSON line an exchange. SIGTERM or Ctrl-C ends it when
-its exchanges have ended (`drain` in the file says how long they have); a second one ends it at once.
-""",
-    "check": """\
-examples:
-  polygate check my.yaml                           every problem: file:line, path, remedy
-  polygate check --connect my.yaml                 and whether each backend answers, within 5 s
-  polygate check --json my.yaml | jq .problems     for programs
-""",
-    "explain": """\
-examples:
-  polygate explain "POST /orders/ada"              REST: a method and a path
-  polygate explain shop.v1.Orders/Place            gRPC: a method
-  polygate explain /feed                           WebSocket: a path
-  polygate explain "topic quotes.asked"            a record of a topic that is consumed
-  polygate explain "POST /orders/ada" --body '{"sku": "tea", "quantity": 2}' -c my.yaml
-""",
-    "routes": """\
-examples:
-  polygate routes my.yaml
-  polygate routes my.yaml --json | jq -r '.routes[].route'
-""",
-    "schema": """\
-examples:
-  polygate schema > schema.json
-and as a line of the config, for editors with yaml-language-server:
-  # yaml-language-server: $schema=schema.json
-""",
-    "init": """\
-examples:
-  polygate init                                    writes gateway.yaml; never over a file that is there
-  polygate init my.yaml && polygate run my.yaml
-""",
-    "version": """\
-examples:
-  polygate version --json
-""",
-}
-
-
 def _command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, action: Callable[[argparse.Namespace], int]
 ) -> argparse.ArgumentParser:
@@ -249,7 +193,7 @@ def _command(
         name,
         help=action.__doc__,
         description=action.__doc__,
-        epilog=_EXAMPLES[name],
+        epilog=EXAMPLES[name],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     sub.set_defaults(action=action)
@@ -268,7 +212,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="polygate",
         description="A transport gateway: REST, gRPC and WebSocket in; topics and synchronous backends out; one route table.",
-        epilog=_EPILOG,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)

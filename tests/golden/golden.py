@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from google.protobuf import descriptor_pb2
 
 from gateway.part import Part
 from gateway.plan import Plan, plan
@@ -39,6 +40,7 @@ def actual(config: str) -> str:
     """What loading a config gives, in a folder with the shop's contracts and a secret."""
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         shutil.copy(ROOT / "protos/shop.binpb", "shop.binpb")
+        Path("notes.binpb").write_bytes(notes())
         Path("secret").write_text("s3cret\n")
         Path("not-a-set").write_bytes(b"\xff")
         Path("gateway.yaml").write_text(config)
@@ -46,6 +48,17 @@ def actual(config: str) -> str:
             return resolved(plan(Path("gateway.yaml"), ENVIRONMENT))
         except ConfigError as error:
             return f"{error}\n"
+
+
+def notes() -> bytes:
+    """A service with methods of the kinds that the shop has none of."""
+    file = descriptor_pb2.FileDescriptorProto(name="notes.proto", package="notes", syntax="proto3")
+    text = descriptor_pb2.FieldDescriptorProto
+    file.message_type.add(name="Note").field.add(name="text", number=1, type=text.TYPE_STRING, label=text.LABEL_OPTIONAL)
+    service = file.service.add(name="Notes")
+    for name, many in (("Say", False), ("Upload", True)):
+        service.method.add(name=name, input_type=".notes.Note", output_type=".notes.Note", client_streaming=many)
+    return descriptor_pb2.FileDescriptorSet(file=[file]).SerializeToString()
 
 
 def resolved(planned: Plan) -> str:
