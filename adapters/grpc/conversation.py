@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
 
 import grpc.aio
 
@@ -16,10 +17,48 @@ from gateway.status import Failure
 GONE_S = 0.001
 
 
+class Patience:
+    """Ends the wait for a call's first message when it lasts too long. One look around for all calls: a timer for each costs a
+    fifteenth of a call.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        # In the order of their beginnings.
+        self._waiting: dict[asyncio.Task[Any], float] = {}
+
+    async def watch(self) -> None:
+        """Look around, for as long as calls come."""
+        time = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(self._seconds / 10)
+            over = time() - self._seconds
+            for task, since in list(self._waiting.items()):
+                if since > over:
+                    break
+                del self._waiting[task]
+                task.cancel()
+
+    async def first(self, read: Callable[[], Awaitable[Any]]) -> Any:
+        """What `read` reads. CallerError(SLOW_REQUEST) where it takes too long."""
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        before = task.cancelling()
+        self._waiting[task] = task.get_loop().time()
+        try:
+            return await read()
+        except asyncio.CancelledError as error:
+            # Cancelled by the watch and by nobody else; see asyncio.timeout for the count.
+            if task not in self._waiting and task.uncancel() <= before:
+                raise CallerError(Reason.SLOW_REQUEST, "the message did not come in time") from error
+            raise
+        finally:
+            self._waiting.pop(task, None)
+
+
 class Conversation(Exchange):
     """One RPC. A reply to a method with one reply is kept until the handler returns, and goes out with the status."""
 
-    def __init__(self, call: Call, context: Any, first_message_s: float) -> None:
+    def __init__(self, call: Call, context: Any, patience: Patience) -> None:
         self.call = call
         self._context = context
         many = call.many
@@ -27,7 +66,7 @@ class Conversation(Exchange):
         self._many_requests = many is Many.REQUESTS or many is Many.BOTH
         self._many_replies = many is Many.REPLIES or many is Many.BOTH
         # A bidirectional method may well listen first.
-        self._patience: float | None = None if many is Many.BOTH else first_message_s
+        self._patience: Patience | None = None if many is Many.BOTH else patience
         self._opened = False
         self._ended = False
         self.reply: bytes | None = None
@@ -41,13 +80,16 @@ class Conversation(Exchange):
         # One reply needs no metadata of its own before it: its id is in the trailers, and a batch costs a tenth of a call.
         if self._many_replies or metadata:
             self._opened = True
-            with gone():
+            try:
                 await self._context.send_initial_metadata(((REQUEST_ID, self.call.id), *metadata))
+            except grpc.aio.BaseError as error:
+                raise _gone() from error
 
     async def receive(self) -> Message:
         if self._ended:
             raise EndOfMessages
-        body = await self._first() if self._patience is not None else await self._read()
+        patience, self._patience = self._patience, None
+        body = await self._read() if patience is None else await patience.first(self._read)
         if self._many_requests:
             if body is grpc.aio.EOF:
                 self._ended = True
@@ -62,17 +104,11 @@ class Conversation(Exchange):
                 raise CallerError(Reason.NO_MESSAGE, "the call ended without its message")
         return Message(body, PROTOBUF)
 
-    async def _first(self) -> Any:
-        patience, self._patience = self._patience, None
-        try:
-            async with asyncio.timeout(patience):
-                return await self._read()
-        except TimeoutError as error:
-            raise CallerError(Reason.SLOW_REQUEST, "the message did not come in time") from error
-
     async def _read(self) -> Any:
-        with gone():
+        try:
             return await self._context.read()
+        except grpc.aio.BaseError as error:
+            raise _gone() from error
 
     async def send(self, message: Message) -> None:
         if isinstance(message, Failure) and message.error is not None:
@@ -83,15 +119,12 @@ class Conversation(Exchange):
             return
         if not self._opened:
             await self.accept()
-        with gone():
+        try:
             await self._context.write(message.body)
+        except grpc.aio.BaseError as error:
+            raise _gone() from error
 
 
-class gone:  # noqa: N801  reads as the verb that it is
-    """grpcio refuses to go on with a call that has ended: the caller is gone, and the cancellation is on its way."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, grpc.aio.BaseError):
-            raise CallerError(Reason.CANCELLED, "the caller is gone") from error
+def _gone() -> CallerError:
+    """Grpcio refuses to go on with a call that has ended: the caller is gone, and the cancellation is on its way."""
+    return CallerError(Reason.CANCELLED, "the caller is gone")

@@ -19,7 +19,7 @@ import grpc
 import grpc.aio
 from pydantic import Field
 
-from adapters.grpc.conversation import Conversation
+from adapters.grpc.conversation import Conversation, Patience
 from adapters.grpc.metadata import REQUEST_ID, headers_of
 from adapters.grpc.server import Server
 from adapters.grpc.service import services
@@ -30,6 +30,7 @@ from gateway.exchange import Call, new_id
 from gateway.message import PROTOBUF, Many
 from gateway.port import Address, Bind, ListenerConfig, View, split_bind
 from gateway.route import Endpoint, Found
+from gateway.task import Tasks
 from gateway.tls import ListenerTls
 
 log = logging.getLogger("polygate")
@@ -138,6 +139,7 @@ class Grpc:
         self._view = view
         self._own: Mapping[str, Endpoint] = services(view, health=config.health, reflection=config.reflection)
         self._running: dict[asyncio.Task[Any], Conversation] = {}
+        self._patience = Patience(config.first_message_s)
         self._draining = False
         self._emptied = asyncio.Event()
 
@@ -147,10 +149,12 @@ class Grpc:
         server = Server(self._bound)
         await server.start()
         host, _ = split_bind(self._config.bind)
-        try:
-            yield Address(host, server.port)
-        finally:
-            await self._drain(server)
+        async with Tasks() as tasks:
+            tasks.spawn(self._patience.watch(), "grpc: first messages")
+            try:
+                yield Address(host, server.port)
+            finally:
+                await self._drain(server)
 
     def _bound(self, port: int) -> tuple[grpc.aio.Server, int]:
         server = grpc.aio.server(options=self._config.options())
@@ -210,7 +214,7 @@ class Grpc:
         conversation: Conversation | None = None
         try:
             call = self._call(exchange_id, found, target, metadata, context)
-            conversation = Conversation(call, context, self._config.first_message_s)
+            conversation = Conversation(call, context, self._patience)
             handler = found.endpoint.handler
             if len(self._running) >= self._config.max_exchanges:
                 handler = self._view.refuse("grpc", GatewayError(Reason.OVERLOADED, "too many calls at once")).handler
