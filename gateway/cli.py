@@ -126,6 +126,11 @@ async def _asked(config: BackendConfig) -> str | None:
 
 def explain_call(options: argparse.Namespace) -> int:
     """Show which route takes a call, why not the others, and what the call meets on its way."""
+    try:
+        explain.protocol_of(options.call)
+    except ValueError as error:
+        _complain(f"polygate explain: {error}")
+        return USAGE
     told = explain.explain(plan(options.config), options.call, options.body)
     if options.json:
         _json(told)

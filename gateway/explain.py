@@ -27,8 +27,10 @@ SHOWN = 20
 
 
 def protocol_of(call: str) -> tuple[str, str]:
-    """The protocol and target of a call as a person writes it."""
+    """The protocol and target of a call as a person writes it. ValueError where it is none."""
     word, _, rest = call.strip().partition(" ")
+    if not rest and "/" not in word:
+        raise ValueError(f'{call!r} is no call: write "GET /path", package.Service/Method, /path or "topic NAME"')
     if word == "topic" and rest:
         return "topic", f"/{rest.strip()}"
     if word.lower() in {"ws", "websocket"} and rest:

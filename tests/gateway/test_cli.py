@@ -106,6 +106,12 @@ def test_explain_of_a_call_without_a_route_fails(config, capsys):
     assert json.loads(capsys.readouterr().out)["route"] is None
 
 
+@pytest.mark.parametrize("call", ["", "GET", "nothing-such"])
+def test_explain_of_what_is_no_call_says_how_one_is_written(config, capsys, call):
+    assert USAGE == main(["explain", call, "-c", config()])
+    assert 'is no call: write "GET /path", package.Service/Method, /path or "topic NAME"' in capsys.readouterr().err
+
+
 def test_schema_is_json(capsys):
     assert OK == main(["schema"])
     assert "$defs" in json.loads(capsys.readouterr().out)
