@@ -6,7 +6,7 @@ json_format, by returning None, so that both ways always say the same.
 
 from __future__ import annotations
 
-from math import isfinite
+from math import copysign, isfinite
 from typing import Any, NamedTuple
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -63,6 +63,8 @@ class Flat:
         value: dict[str, Any] = {}
         for name, json_name, kind in self._reads:
             part = getattr(message, name)
+            if kind == FieldDescriptor.CPPTYPE_DOUBLE and _is_minus_zero(part):
+                return None
             if part:
                 if kind == FieldDescriptor.CPPTYPE_INT64 or kind == FieldDescriptor.CPPTYPE_UINT64:  # noqa: PLR1714  faster
                     part = str(part)
@@ -72,6 +74,11 @@ class Flat:
         return value
 
 
+def _is_minus_zero(part: float) -> bool:
+    """It is no default, though it equals one."""
+    return part == 0 and copysign(1.0, part) < 0
+
+
 def _fits(part: object, field: _Field) -> bool:
     kind = field.kind
     if kind == FieldDescriptor.CPPTYPE_STRING:
@@ -79,7 +86,9 @@ def _fits(part: object, field: _Field) -> bool:
     if kind == FieldDescriptor.CPPTYPE_BOOL:
         return type(part) is bool
     if kind == FieldDescriptor.CPPTYPE_DOUBLE:
-        return (type(part) is float and isfinite(part)) or (type(part) is int and -_EXACT < part < _EXACT)
+        if type(part) is float:
+            return isfinite(part) and not _is_minus_zero(part)
+        return type(part) is int and -_EXACT < part < _EXACT
     # A 64-bit integer is a string in canonical JSON and may be a number too: json_format knows all of that.
     return type(part) is int and field.low <= part <= field.high
 
