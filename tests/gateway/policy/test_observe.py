@@ -250,6 +250,8 @@ async def test_a_long_target_is_cut(logged):
 
 
 async def test_the_log_goes_where_the_config_says_and_flush_writes_what_is_left(capfd):
+    observe.flush()  # what other tests of this process have left
+    capfd.readouterr()
     for log in ("stdout", "stderr", "none"):
         await run(Config(log=log).build(f"to-{log}", "rest"), echo)
     observe.flush()
