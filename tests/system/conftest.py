@@ -42,18 +42,19 @@ class Shop:
         return self.gateway.url("admin")
 
 
-def forget(bootstrap: str, *topics: str) -> None:
+async def delete(bootstrap: str, *topics: str) -> None:
     """Delete topics: the broker may be somebody's own."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_topics(topics)
+    finally:
+        await admin.close()
 
-    async def delete() -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-        await admin.start()
-        try:
-            await admin.delete_topics(topics)
-        finally:
-            await admin.close()
 
-    asyncio.run(delete())
+def forget(bootstrap: str, *topics: str) -> None:
+    """`delete` from a fixture that has no event loop."""
+    asyncio.run(delete(bootstrap, *topics))
 
 
 @pytest.fixture(scope="session", params=LOGS)
