@@ -1,14 +1,15 @@
 """One reader a topic, whatever the number of callers that tail it.
 
 A *feed* reads on from where it was opened and keeps the latest records in a bounded ring. A *follower* is one caller's place in
-it: it pulls, so a slow caller holds no queue of its own. One that has fallen out of the ring, or starts before it, reads
-the log itself until it has caught up; nothing is skipped.
+it: it pulls, so a slow caller holds no queue of its own, only a slice. One that has fallen out of the ring, or starts before
+it, reads the log itself until it has caught up; nothing is skipped.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
@@ -16,6 +17,7 @@ from typing import Self
 from gateway.errors import BackendError, CallerError, Reason
 from gateway.port import Record
 from gateway.task import Tasks
+from gateway.topic.history import SLICE_BYTES, Batch, Kept
 from gateway.topic.log import Log, Offsets
 
 log = logging.getLogger("polygate")
@@ -30,15 +32,18 @@ BACKOFF_S = (0.1, 5.0)
 class Feed:
     """The live end of one topic: `base` is the place before the ring's first record, `end` the place after its last."""
 
-    def __init__(self, topic: str, source: Log) -> None:
+    def __init__(self, topic: str, source: Log, kept: Kept) -> None:
         self.topic = topic
         self.log = source
+        self.kept = kept
         self.users = 0
         self.first = 0
         self.base: dict[int, int] = {}
         self.end: dict[int, int] = {}
         self._ring: list[Record] = []
-        self._size = 0
+        # Bytes of all records ever added, up to each of the ring, and before its first.
+        self._upto: list[int] = []
+        self._before = 0
         self._changed: asyncio.Future[None] | None = None
 
     def start(self, at: Offsets) -> None:
@@ -51,9 +56,14 @@ class Feed:
         return all(at.get(partition, 0) >= offset for partition, offset in self.base.items())
 
     def after(self, sequence: int) -> Sequence[Record]:
-        """At most BATCH records from a sequence number on, which is not before `first`."""
+        """What one caller may hold of the records from a sequence number on, which is not before `first`."""
         at = sequence - self.first
-        return self._ring[at : at + BATCH]
+        if at >= len(self._ring):
+            return ()
+        upto = self._upto
+        start = upto[at - 1] if at else self._before
+        end = bisect_right(upto, start + SLICE_BYTES, at, min(len(upto), at + BATCH))
+        return self._ring[at : max(end, at + 1)]
 
     async def changed(self) -> None:
         """Wait for the next record."""
@@ -63,30 +73,31 @@ class Feed:
 
     def add(self, records: Sequence[Record], at: Offsets) -> None:
         """New records, in order per partition, and the place after them; wakes every follower that waits."""
+        upto, total = self._upto, self._upto[-1] if self._upto else self._before
         for record in records:
-            self._ring.append(record)
-            self._size += len(record.body)
+            total += len(record.body)
+            upto.append(total)
+        self._ring += records
         self.end.update(at)
         # Cut to half when full: shifting a list costs by its length, so it must not happen for each record.
-        if len(self._ring) > RING_RECORDS or self._size > RING_BYTES:
-            keep, size = 0, 0
-            while keep < min(len(self._ring), RING_RECORDS // 2) and size < RING_BYTES // 2:
-                keep += 1
-                size += len(self._ring[-keep].body)
-            cut = len(self._ring) - keep
-            for record in self._ring[:cut]:
-                self.base[record.partition] = record.offset + 1
-            del self._ring[:cut]
-            self.first += cut
-            self._size = size
+        if len(upto) > RING_RECORDS or total - self._before > RING_BYTES:
+            self._cut(max(len(upto) - RING_RECORDS // 2, bisect_right(upto, total - RING_BYTES // 2)))
         self._wake()
+
+    def _cut(self, count: int) -> None:
+        """Let go of the oldest records."""
+        for record in self._ring[:count]:
+            self.base[record.partition] = record.offset + 1
+        self._before = self._upto[count - 1]
+        del self._ring[:count], self._upto[:count]
+        self.first += count
 
     def restart(self, at: Offsets) -> None:
         """Read on from a later place, over a gap. Whoever stands before it finds that its place is gone, by reading the log."""
         # One more than the ring held, so that whoever has read all of it looks again as well.
         self.first += len(self._ring) + 1
         self._ring.clear()
-        self._size = 0
+        self._upto.clear()
         self.start({**self.end, **at})
         self._wake()
 
@@ -158,11 +169,18 @@ class Follower:
                 await feed.changed()
 
     async def _history(self) -> Sequence[Record]:
-        async with self._feed.log.reading(self._feed.topic, self.at) as reader:
-            records = await reader.read()
-            moved = self._moved(records)
-            self.at.update(reader.at)
-            return moved
+        feed = self._feed
+        batch = feed.kept.take(feed.topic, self.at)
+        if batch is None:
+            async with feed.log.reading(feed.topic, self.at) as reader:
+                batch = Batch(await reader.read(), reader.at)
+        records, rest = batch.cut()
+        self._moved(records)
+        if rest is not None:
+            feed.kept.put(feed.topic, self.at, rest)
+        else:
+            self.at.update(batch.end)
+        return records
 
     def _moved(self, records: Sequence[Record]) -> Sequence[Record]:
         for record in records:
@@ -176,6 +194,7 @@ class Feeds:
     def __init__(self, source: Log) -> None:
         self._log = source
         self._feeds: dict[str, Feed] = {}
+        self._kept = Kept()
         self._tasks = Tasks()
         self._running: dict[str, asyncio.Task[None]] = {}
 
@@ -194,7 +213,7 @@ class Feeds:
     def _opened(self, topic: str, ends: Offsets) -> Feed:
         if len(self._feeds) >= FEEDS:
             raise BackendError(Reason.OVERLOADED, "too many topics are tailed at once")
-        feed = Feed(topic, self._log)
+        feed = Feed(topic, self._log, self._kept)
         feed.start(ends)
         self._feeds[topic] = feed
         self._running[topic] = self._tasks.spawn(feed.run(), f"feed of {topic}")
