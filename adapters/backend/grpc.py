@@ -13,16 +13,16 @@ from typing import Any, ClassVar, Literal, Self, cast
 
 import grpc
 import grpc.aio
-from pydantic import Field, FilePath
+from pydantic import Field
 
 from adapters.grpc.failure import LastWord, answered, bad_answer, failure_of, late
 from adapters.grpc.metadata import REQUEST_ID, Metadata, metadata_of
 from gateway.errors import BackendError, Reason
 from gateway.exchange import Call, EndOfMessages, Exchange, Handler, relay
 from gateway.message import PROTOBUF, Headers, Many, Message
-from gateway.part import Part
 from gateway.port import BackendConfig, Target, TargetConfig
 from gateway.task import Tasks
+from gateway.tls import BackendTls
 
 # A call ends before its caller's deadline, so that the caller still hears of it.
 MARGIN_S = 0.05
@@ -35,15 +35,9 @@ _OWN = frozenset({REQUEST_ID, "user-agent", "cookie", "origin", "referer", "rang
 _OWN_PREFIXES = ("accept", "if-", "sec-")
 
 
-class Tls(Part):
-    """How the peer is known, and how we are known to it. Files are PEM."""
+class Tls(BackendTls):
+    """How the peer is known, and how we are known to it."""
 
-    ca: FilePath | None = None
-    """Authorities that may have signed the peer's certificate; the system's where it is not told."""
-    certificate: FilePath | None = None
-    """Our own certificate chain, where the peer asks for one."""
-    key: FilePath | None = None
-    """Its private key."""
     server_name: str | None = None
     """The name that the peer's certificate must have, where it is not that of `address`."""
 
