@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -94,6 +95,14 @@ def test_every_command_that_a_page_shows_works(command: str, tmp_path: Path) -> 
         env={"POLYGATE_VAR": str(tmp_path)},
     )
     assert 0 == done.returncode, done.stderr
+
+
+def test_the_page_of_dependencies_has_every_one_of_them() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    listed = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    names = {re.split(r"[\[<>=; ]", one)[0] for one in listed} - {"polygate"}
+    page = (ROOT / "docs/decisions/0012-dependencies.md").read_text().lower()
+    assert set() == {name for name in names if name not in page}
 
 
 # Put together here, so that this file does not hold what it looks for.
