@@ -1,4 +1,4 @@
-"""What is kept of a log's past, and how much."""
+"""What was read of the past: cut into slices, and kept within one bound for all."""
 
 from __future__ import annotations
 
@@ -7,43 +7,54 @@ from gateway.port import Record
 from gateway.topic.history import SLICE_BYTES, Batch, Kept
 
 
-def record(offset: int, size: int = 10) -> Record:
+def record(offset: int, size: int) -> Record:
     return Record("t", 0, offset, 0, None, b"x" * size, NO_HEADERS)
 
 
-def test_a_small_batch_is_one_slice():
-    batch = Batch([record(0), record(1)], {0: 2})
-    assert (batch.records, None) == batch.cut()
+def batch(*sizes: int) -> Batch:
+    return Batch([record(offset, size) for offset, size in enumerate(sizes)], {0: len(sizes)})
 
 
-def test_a_large_batch_is_cut_and_its_rest_ends_where_it_ended():
-    half = SLICE_BYTES // 2 + 1
-    first, rest = Batch([record(0, half), record(1, half), record(2, half)], {0: 3}).cut()
-    assert [0] == [one.offset for one in first]
+def test_a_slice_has_as_many_records_as_fit_and_the_rest_keeps_the_end():
+    records, rest = batch(SLICE_BYTES - 1, 1, 1).cut()
+    assert [0, 1] == [one.offset for one in records]
     assert rest is not None
-    assert ([1, 2], {0: 3}) == ([one.offset for one in rest.records], rest.end)
+    assert ([2], {0: 3}) == ([one.offset for one in rest.records], rest.end)
 
 
-def test_a_record_larger_than_a_slice_is_a_slice():
-    first, rest = Batch([record(0, SLICE_BYTES * 2), record(1)], {0: 2}).cut()
-    assert [0] == [one.offset for one in first]
-    assert rest is not None
+def test_a_record_over_the_slice_is_a_slice_of_its_own():
+    records, rest = batch(SLICE_BYTES * 3, 1).cut()
+    assert ([0], [1]) == ([one.offset for one in records], [one.offset for one in rest.records])
 
 
-def test_what_is_kept_is_found_once_by_its_place():
+def test_a_batch_that_fits_has_no_rest():
+    assert None is batch(1, 1).cut()[1]
+    assert ([], None) == batch().cut()
+
+
+def test_a_rest_is_found_by_its_topic_and_place_once():
     kept = Kept()
-    batch = Batch([record(5)], {0: 6})
-    kept.put("t", {0: 5}, batch)
-    assert kept.take("t", {0: 4}) is None
-    assert kept.take("other", {0: 5}) is None
-    assert batch == kept.take("t", {0: 5})
+    rest = batch(10)
+    kept.put("t", {1: 2, 0: 1}, rest)
+    assert kept.take("u", {0: 1, 1: 2}) is None
+    assert kept.take("t", {0: 1}) is None
+    assert rest is kept.take("t", {0: 1, 1: 2})
+    assert kept.take("t", {0: 1, 1: 2}) is None
     assert 0 == kept.size
 
 
-def test_the_oldest_goes_when_there_is_too_much():
+def test_what_nobody_asked_for_longest_goes_first_when_there_is_too_much():
     kept = Kept(limit=25)
-    for offset in range(3):
-        kept.put("t", {0: offset}, Batch([record(offset)], {0: offset + 1}))
-    assert kept.take("t", {0: 0}) is None
-    assert kept.take("t", {0: 2}) is not None
+    for place in range(4):
+        kept.put("t", {0: place}, batch(10))
+    assert 20 == kept.size
+    assert [False, False, True, True] == [kept.take("t", {0: place}) is not None for place in range(4)]
+    kept.put("t", {0: 9}, batch(26))
+    assert 0 == kept.size
+
+
+def test_a_place_is_kept_once():
+    kept = Kept()
+    for _ in range(2):
+        kept.put("t", {0: 1}, batch(10))
     assert 10 == kept.size
