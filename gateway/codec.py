@@ -24,6 +24,10 @@ class Type(Protocol):
     fields: tuple[str, ...]
     """The names of its top-level fields, in every spelling that the JSON mapping takes."""
 
+    @property
+    def part(self) -> Type:
+        """The same with nothing required: what a body may lack because path and query give it."""
+
     def check(self, value: Value) -> Value:
         """The value as the type's canonical JSON mapping. Raises CallerError(MALFORMED) with the field's path."""
 
@@ -114,11 +118,15 @@ def transcode(source: Format, target: Format, kind: Type | None, *, merging: boo
     if not merging:
         return plain
 
+    read_part = source.codec(kind.part).decode if source.typed and kind is not None else read
+    check_merged = kind.check if kind is not None and not target.typed else None
+
     def merged(body: bytes, fields: Mapping[str, str] | None) -> bytes:
-        if body and not fields:
+        # No bytes are a message too where the format is typed: one that has nothing but defaults.
+        if not fields and (body or source.typed):
             return plain(body, None)
-        value = merge(read(body) if body else {}, fields or {})
-        return encode(check(value) if check else value)
+        value = merge(read_part(body) if body else {}, fields or {})
+        return encode(check_merged(value) if check_merged else value)
 
     return merged
 
@@ -134,4 +142,5 @@ def merge(value: Value, fields: Mapping[str, str]) -> Value:
                 f"the body says otherwise than the path for {name}",
                 details=(FieldError(f"/{name}", "is set by the path"),),
             )
-    return {**value, **fields}
+    # Twice: they stand first, as in the path, and what they say is what counts.
+    return {**fields, **value, **fields}

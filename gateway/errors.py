@@ -24,7 +24,7 @@ class Reason(StrEnum):
     NOT_FOUND = "not_found"
     NO_METHOD = "no_method"
     WRONG_METHOD = "wrong_method"
-    UNKNOWN_METHOD = "unknown_method"
+    NOT_IMPLEMENTED = "not_implemented"
     UPGRADE_REQUIRED = "upgrade_required"
     MALFORMED = "malformed"
     NO_MESSAGE = "no_message"

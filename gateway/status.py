@@ -49,7 +49,7 @@ TABLE: dict[Reason, Row] = {
     Reason.NOT_FOUND: Row(Code.NOT_FOUND, 404, 1008, False, _F, "Not found"),
     Reason.NO_METHOD: Row(Code.UNIMPLEMENTED, 404, 1008, False, _F, "Not found"),
     Reason.WRONG_METHOD: Row(Code.UNIMPLEMENTED, 405, 1008, False, _F, "Method not allowed"),
-    Reason.UNKNOWN_METHOD: Row(Code.UNIMPLEMENTED, 501, 1008, False, _F, "Method not implemented"),
+    Reason.NOT_IMPLEMENTED: Row(Code.UNIMPLEMENTED, 501, 1008, False, _F, "Not implemented"),
     Reason.UPGRADE_REQUIRED: Row(Code.UNIMPLEMENTED, 426, 1002, False, _F, "Upgrade required"),
     Reason.MALFORMED: Row(Code.INVALID_ARGUMENT, 400, 1007, False, _F, "Malformed request"),
     Reason.NO_MESSAGE: Row(Code.INTERNAL, 400, 1008, False, _F, "No message"),

@@ -9,9 +9,10 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from google.protobuf import descriptor_pb2
+from google.protobuf import any_pb2, descriptor_pb2, duration_pb2
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection import ReflectionServicer
@@ -26,7 +27,9 @@ from gateway.route import Endpoint
 
 HEALTH = "grpc.health.v1.Health"
 REFLECTIONS = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
-_OURS = (health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR)
+_DEPENDENCIES = (any_pb2.DESCRIPTOR, duration_pb2.DESCRIPTOR)
+# What error details are made of stands among them, so that a client without our files can read an error as well.
+_OURS = (*_DEPENDENCIES, error_details_pb2.DESCRIPTOR, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR)
 _LISTED = (HEALTH, REFLECTIONS[1])
 
 # `View.ready` is a plain flag: a watcher looks at it this often.

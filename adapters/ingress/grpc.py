@@ -198,7 +198,7 @@ class Grpc:
         conversation = self._running.get(task)
         if conversation is not None and not conversation.cut:
             conversation.cut = True
-            task.cancel()
+            task.cancel(Reason.OVERLOADED)
 
     def find(self, target: str) -> Found:
         """The route of a path, or one of our own services where it has none."""

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, Reason
 from gateway.exchange import Call, Exchange, Handler, Wrapper
 from gateway.message import NO_HEADERS, Headers, Message
 from gateway.policy import Guard, Policy, PolicyConfig
@@ -90,8 +90,10 @@ class Observe:
         except GatewayError as error:
             outcome, reason = outcome_of(error).value, error.reason.value
             raise
-        except CancelledError:
-            reason = "cancelled"
+        except CancelledError as error:
+            # The caller is gone, or the listener ends it and says why: `task.cancel(Reason.OVERLOADED)`.
+            why = error.args[0] if error.args else None
+            reason = why.value if isinstance(why, Reason) else Reason.CANCELLED.value
             raise
         finally:
             seconds = perf_counter() - started

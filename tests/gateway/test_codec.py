@@ -16,6 +16,10 @@ class Order:
     name = "Order"
     fields = ("n",)
 
+    @property
+    def part(self):
+        return self
+
     def check(self, value):
         if not isinstance(value, dict) or not value.keys() <= {"n", "customer"}:
             raise CallerError(Reason.MALFORMED, "not an order")
@@ -25,7 +29,21 @@ class Order:
         return repr(sorted(self.check(value).items())).encode()
 
     def unpack(self, body):
-        return dict(eval(body))
+        return dict(eval(body or b"[]"))
+
+
+class Signed(Order):
+    """One that must say a customer."""
+
+    part = Order()
+
+    def check(self, value):
+        if not value.get("customer"):
+            raise CallerError(Reason.MALFORMED, "customer is required")
+        return super().check(value)
+
+    def unpack(self, body):
+        return self.check(super().unpack(body))
 
 
 class JsonCodec:
@@ -70,7 +88,7 @@ class OpaqueFormat(PlainFormat):
     opaque = True
 
 
-PLAIN, PACKED, OPAQUE, ORDER = PlainFormat(), PackedFormat(), OpaqueFormat(), Order()
+PLAIN, PACKED, OPAQUE, ORDER, SIGNED = PlainFormat(), PackedFormat(), OpaqueFormat(), Order(), Signed()
 PACKED_7 = b"[('n', 7)]"
 
 
@@ -112,11 +130,27 @@ def test_fields_of_the_path_are_merged_where_there_are_any():
     merged = transcode(PLAIN, PLAIN, ORDER, merging=True)
     body = b'{ "n" : 7 }'
     assert body is merged(body, {})
-    assert b'{"n":7,"customer":"ada"}' == merged(body, {"customer": "ada"})
+    assert b'{"customer":"ada","n":7}' == merged(body, {"customer": "ada"})
     assert b'{"n":8}' == merged(b"", {"n": "8"})
     assert b"{}" == merged(b"", None)
     assert b"[('customer', 'ada'), ('n', 7)]" == transcode(PLAIN, PACKED, ORDER, merging=True)(body, {"customer": "ada"})
     assert b'{"a":"1"}' == transcode(PLAIN, PLAIN, None, merging=True)(b"{}", {"a": "1"})
+
+
+@pytest.mark.parametrize("target", [PLAIN, PACKED], ids=["plain", "packed"])
+def test_what_a_typed_body_lacks_may_come_by_the_path_and_the_whole_is_checked(target):
+    merged = transcode(PACKED, target, SIGNED, merging=True)
+    for body, fields in ((PACKED_7, {"customer": "ada"}), (b"[('customer', 'ada')]", {"n": "7"})):
+        assert {"customer": "ada", "n": 7} == dict(target.codec(ORDER).decode(merged(body, fields)))
+    with pytest.raises(CallerError, match="customer is required"):
+        merged(PACKED_7, {"n": "7"})
+
+
+@pytest.mark.parametrize("target", [PLAIN, PACKED], ids=["plain", "packed"])
+@pytest.mark.parametrize("fields", [None, {"n": "7"}], ids=["alone", "merged"])
+def test_a_typed_message_of_no_bytes_is_checked_as_any(target, fields):
+    with pytest.raises(CallerError, match="customer is required"):
+        transcode(PACKED, target, SIGNED, merging=True)(b"", fields)
 
 
 def test_a_path_variable_cannot_be_said_otherwise():

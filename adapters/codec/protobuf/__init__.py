@@ -38,15 +38,16 @@ def _malformed(why: str, pointer: str, cause: BaseException | None = None) -> No
 class MessageType:
     """One protobuf message type: its canonical JSON mapping and its binary form, by protobuf's own json_format."""
 
-    def __init__(self, descriptor: Descriptor, pool: DescriptorPool) -> None:
+    def __init__(self, descriptor: Descriptor, pool: DescriptorPool, *, whole: bool = True) -> None:
         self.name: str = descriptor.full_name
         self._descriptor = descriptor
         self.fields: tuple[str, ...] = tuple(name for field in descriptor.fields for name in (field.name, field.json_name))
         self._pool = pool
         self._class: type[Message] = message_factory.GetMessageClass(descriptor)
-        self._missing = _requirements(descriptor, {})
+        self._missing = _requirements(descriptor, {}) if whole else None
         self._flat = flat(descriptor)
-        self._required = tuple(field.name for field in descriptor.fields if _is_required(field))
+        self._required = tuple(field.name for field in descriptor.fields if _is_required(field)) if whole else ()
+        self.part: MessageType = MessageType(descriptor, pool, whole=False) if self._missing is not None else self
 
     def _parse(self, value: Value) -> Message:
         if not isinstance(value, dict) and "." in self.name and not self.name.startswith("google.protobuf."):

@@ -16,7 +16,7 @@ from adapters.ingress.rest.answer import Answer, error_answer
 from adapters.ingress.rest.connection import Connection, Listening
 from adapters.ingress.rest.exchange import OptionsExchange, RestExchange, StreamAnswer, StreamExchange
 from adapters.ingress.rest.request import METHODS, check_head, check_method, choose, headers_of, query_of
-from gateway.errors import CallerError, GatewayError, Reason
+from gateway.errors import CallerError, GatewayError, Outcome, Reason
 from gateway.exchange import Call, new_id
 from gateway.message import JSON, Headers, Many
 from gateway.port import Address, Bind, ListenerConfig, View, limit_unsent, split_bind
@@ -128,7 +128,7 @@ class Rest:
     def _end(self, task: asyncio.Task[object]) -> None:
         if task in self._streams:
             self._streams[task] = True
-            task.cancel()
+            task.cancel(Reason.OVERLOADED)
 
     async def _handle(self, request: BaseRequest) -> StreamResponse:
         """One request. Raises nothing but cancellation and a lost connection."""
@@ -157,7 +157,8 @@ class Rest:
         except asyncio.CancelledError:
             if not self._streams[task]:
                 raise
-            return await exchange.fail(CallerError(Reason.OVERLOADED, "the gateway is stopping; go on elsewhere"))
+            stopping = CallerError(Reason.OVERLOADED, "the gateway is stopping; go on elsewhere", outcome=Outcome.UNKNOWN)
+            return await exchange.fail(stopping)
         finally:
             exchange.close()
             del self._streams[task]

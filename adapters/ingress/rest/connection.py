@@ -23,7 +23,7 @@ def reason_of(error: BaseException | None, max_line: int) -> GatewayError:
             return ClosingError(Reason.URI_TOO_LONG, f"a target has {max_line} bytes at most")
         return ClosingError(Reason.HEADERS_TOO_LARGE, "a header field is too large")
     if isinstance(error, BadHttpMethod) and "HTTPS" not in str(error):
-        return ClosingError(Reason.UNKNOWN_METHOD, "this method is not known")
+        return ClosingError(Reason.NOT_IMPLEMENTED, "this method is not known")
     if isinstance(error, BadHttpMessage) and "Too many headers" in str(error):
         return ClosingError(Reason.HEADERS_TOO_LARGE, "there are too many header fields")
     return ClosingError(Reason.MALFORMED, "this is not a request that HTTP/1.1 allows")

@@ -77,7 +77,7 @@ def _check_transfer(values: Sequence[str], headers: Headers, *, old: bool) -> No
     if old or headers.get("content-length") is not None or codings.count("chunked") != 1 or codings[-1] != "chunked":
         raise ClosingError(Reason.MALFORMED, "the body's framing is not clear")
     if len(codings) > 1:
-        raise ClosingError(Reason.UNKNOWN_METHOD, "no transfer coding but chunked is served")
+        raise ClosingError(Reason.NOT_IMPLEMENTED, "no transfer coding but chunked is served")
 
 
 def check_method(method: str) -> None:
@@ -88,7 +88,7 @@ def check_method(method: str) -> None:
         raise CallerError(Reason.WRONG_METHOD, "TRACE is not served", details=(Allowed(tuple(sorted(METHODS))),))
     if method == "CONNECT":
         raise ClosingError(Reason.MALFORMED, "this is no proxy")
-    raise CallerError(Reason.UNKNOWN_METHOD, "this method is not known")
+    raise CallerError(Reason.NOT_IMPLEMENTED, "this method is not known")
 
 
 def query_of(text: str) -> tuple[tuple[str, str], ...]:

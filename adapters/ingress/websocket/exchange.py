@@ -126,7 +126,7 @@ class Conversation(Exchange):
         if self._inbox.used:
             self._inbox.end()
         else:
-            self.task.cancel()
+            self.task.cancel(Reason.OVERLOADED)
 
     def end(self, code: int, reason: str) -> None:
         """Stop the handler and close."""

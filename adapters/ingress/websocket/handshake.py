@@ -59,7 +59,7 @@ def check(request: Request, origins: Sequence[str]) -> None:
     if request.method != "GET":
         known = request.method in _METHODS
         raise CallerError(
-            Reason.WRONG_METHOD if known else Reason.UNKNOWN_METHOD,
+            Reason.WRONG_METHOD if known else Reason.NOT_IMPLEMENTED,
             "a WebSocket is opened by GET",
             details=(Allowed(("GET",)),),
         )
@@ -146,7 +146,7 @@ def refusal(error: GatewayError, exchange_id: str) -> Response:
     wait = retry_after(error)
     if wait is not None:
         headers["Retry-After"] = str(math.ceil(wait))
-    if error.reason in {Reason.WRONG_METHOD, Reason.UNKNOWN_METHOD}:
+    if error.reason in {Reason.WRONG_METHOD, Reason.NOT_IMPLEMENTED}:
         headers["Allow"] = ", ".join(allowed(error)) or "GET"
     elif error.reason is Reason.UNAUTHENTICATED:
         headers["WWW-Authenticate"] = ", ".join(allowed(error)) or "Bearer"

@@ -263,3 +263,19 @@ async def test_the_log_goes_where_the_config_says_and_flush_writes_what_is_left(
 
 def test_it_guards_both():
     assert Guard.BOTH is Config().build("orders", "rest").guards
+
+
+async def test_an_exchange_that_its_listener_ends_is_counted_under_the_reason_that_the_caller_is_told(logged):
+    lines, taken = logged
+
+    started = asyncio.Event()
+
+    async def forever(_exchange):
+        started.set()
+        await asyncio.Event().wait()
+
+    running = asyncio.get_running_loop().create_task(run(Observe("ended", "rest", lines), forever, Memory(call=a_call())))
+    await started.wait()
+    running.cancel(Reason.OVERLOADED)
+    await asyncio.wait({running})
+    assert ("unknown", "overloaded") == (taken()[0]["outcome"], taken()[0]["reason"])
