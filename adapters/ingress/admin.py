@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Literal
+from http import HTTPStatus
+from typing import Any, Literal
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 from pydantic import Field
 
 from gateway.errors import GatewayError
@@ -47,7 +49,7 @@ class Admin:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Address]:
         host, port = split_bind(self._config.bind)
-        server = web.Server(self._handle, access_log=None, keepalive_timeout=75.0)
+        server = _Server(self._handle)
         runner = web.ServerRunner(server, shutdown_timeout=0.5)
         await runner.setup()
         site = web.TCPSite(runner, host or None, port)
@@ -98,6 +100,29 @@ class Admin:
 
     async def _routes(self) -> web.Response:
         return _json({"routes": list(self._view.routes)})
+
+
+class _Connection(RequestHandler):
+    """One operator's connection."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """The library's own page would name it, and echo the request."""
+        del request, message
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            self.log_exception("the admin listener failed", exc_info=exc)
+        answer = _json({"error": HTTPStatus(status).phrase}, status=status)
+        answer.force_close()
+        return answer
+
+
+class _Server(web.Server):
+    def __call__(self) -> RequestHandler:
+        settings: dict[str, Any] = {"access_log": None, "keepalive_timeout": 75.0}
+        return _Connection(self, loop=self._loop, **settings)
 
 
 def _json(body: dict[str, object], *, status: int = 200) -> web.Response:

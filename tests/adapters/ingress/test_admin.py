@@ -1,0 +1,139 @@
+"""The operators' pages, over a real connection."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+
+from adapters.ingress.admin import Config
+from gateway.errors import BackendError, Reason
+from gateway.port import View
+
+
+class Backend:
+    """Ready, or not with a reason, or silent."""
+
+    def __init__(self, answer=None):
+        self.answer = answer
+
+    async def check(self):
+        if self.answer == "silent":
+            await asyncio.Event().wait()
+        if self.answer is not None:
+            raise self.answer
+
+
+@asynccontextmanager
+async def asking(view=None, **settings):
+    """A client of a listener on a free port: ask(method, path) gives status, headers and JSON."""
+    view = view or View(find=lambda _protocol, _target: None)
+    ingress = Config(kind="admin", bind="127.0.0.1:0", **settings).build("admin", view)
+    async with ingress.serving() as address, aiohttp.ClientSession(f"http://{address}") as session:
+
+        async def ask(path, method="GET"):
+            async with session.request(method, path) as answer:
+                json = answer.content_type == "application/json" and method != "HEAD"
+                return answer.status, answer.headers, await answer.json() if json else await answer.read()
+
+        yield ask
+
+
+def view(**backends):
+    return View(find=lambda _protocol, _target: None, backends=backends, routes=[{"route": "stock"}])
+
+
+async def test_alive_asks_nothing_so_that_an_outage_restarts_nobody():
+    async with asking(view(a=Backend("silent"))) as ask:
+        status, headers, body = await ask("/livez")
+    assert (200, {"status": "alive"}) == (status, body)
+    assert ("polygate", "no-store") == (headers["Server"], headers["Cache-Control"])
+
+
+async def test_ready_tells_each_backend_with_its_reason():
+    away = BackendError(Reason.UNREACHABLE, "the broker does not answer")
+    async with asking(view(good=Backend(), bad=Backend(away)), check_seconds=5) as ask:
+        status, _, body = await ask("/readyz")
+    assert 503 == status
+    backends = {"good": {"ready": True}, "bad": {"ready": False, "reason": "the broker does not answer"}}
+    assert {"ready": False, "backends": backends} == body
+
+
+async def test_ready_is_200_when_all_are():
+    async with asking(view(good=Backend())) as ask:
+        assert (200, {"ready": True, "backends": {"good": {"ready": True}}}) == (await ask("/readyz"))[::2]
+
+
+async def test_a_backend_that_says_nothing_is_not_ready():
+    async with asking(view(slow=Backend("silent"), good=Backend()), check_seconds=0.05) as ask:
+        status, _, body = await ask("/readyz")
+    assert (503, "no answer within 0.05 s") == (status, body["backends"]["slow"]["reason"])
+    assert {"ready": True} == body["backends"]["good"]
+
+
+async def test_a_gateway_that_stops_is_not_ready_but_alive():
+    seen = view(good=Backend())
+    async with asking(seen) as ask:
+        seen.ready = False
+        status, _, body = await ask("/readyz")
+        assert (503, False, "the gateway is stopping") == (status, body["ready"], body["reason"])
+        assert 200 == (await ask("/livez"))[0]
+
+
+async def test_metrics_are_in_prometheus_s_format():
+    async with asking() as ask:
+        status, headers, body = await ask("/metrics")
+    assert 200 == status
+    assert headers["Content-Type"].startswith("text/plain; version=")
+    assert b"process_resident_memory_bytes" in body
+
+
+async def test_routes_are_those_of_the_view():
+    async with asking(view()) as ask:
+        assert {"routes": [{"route": "stock"}]} == (await ask("/routes"))[2]
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/routes"])
+async def test_head_is_answered_without_a_body_and_anything_else_is_405(path):
+    async with asking() as ask:
+        assert (200, b"") == (await ask(path, "HEAD"))[::2]
+        status, headers, _ = await ask(path, "POST")
+        assert (405, "GET, HEAD") == (status, headers["Allow"])
+
+
+@pytest.mark.parametrize("path", ["/", "/livez/", "/secret-page", "/%2e%2e/etc"])
+async def test_there_is_no_other_page(path):
+    async with asking() as ask:
+        status, _, body = await ask(path)
+    assert (404, ["/livez", "/metrics", "/readyz", "/routes"]) == (status, body["pages"])
+
+
+async def test_a_query_is_ignored():
+    async with asking() as ask:
+        assert 200 == (await ask("/livez?verbose=1"))[0]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
+        b"BREW /<script> HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 20_000 + b"\r\n\r\n",
+        b"nonsense\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_refused_without_an_echo_or_a_library_s_name(sent):
+    seen = View(find=lambda _protocol, _target: None)
+    async with Config(kind="admin", bind="127.0.0.1:0").build("admin", seen).serving() as address:
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(sent)
+        async with asyncio.timeout(10):
+            answer = await reader.readuntil(b"\r\n\r\n")
+            answer += await reader.read(2000)
+        writer.close()
+        await writer.wait_closed()
+    assert answer.split()[1].startswith(b"4")
+    for word in (b"aiohttp", b"Python", b"script", b"nonsense", b"Traceback", b"yyyy"):
+        assert word not in answer
