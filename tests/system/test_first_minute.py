@@ -139,6 +139,23 @@ async def test_an_order_without_its_fields_is_invalid_argument_over_grpc(shop: S
         assert (grpc.StatusCode.INVALID_ARGUMENT, "malformed") == await client.refusal("shop.v1.Orders/Place", sku="tea")
 
 
+@pytest.mark.parametrize("method", ["shop.v1.Orders/Place", "shop.v1.Stock/Get", "shop.v1.Quotes/Ask"])
+async def test_a_message_of_no_bytes_lacks_what_is_required(shop: Shop, method: str) -> None:
+    async with rpc(shop.rpc) as client:
+        assert (grpc.StatusCode.INVALID_ARGUMENT, "malformed") == await client.refusal(method)
+
+
+async def test_an_order_in_protobuf_has_its_customer_from_the_path_and_must_have_the_rest(shop: Shop) -> None:
+    async def placed(**fields: object) -> tuple[int, object]:
+        binary = message("shop.v1.PlaceOrder", **fields).SerializeToString()
+        answer = await curl(f"{shop.rest}/orders/ada", "-H", "Content-Type: application/x-protobuf", data=binary)
+        return answer.status, answer.json["detail"] if answer.status == 400 else None
+
+    assert (201, None) == await placed(sku="tea", quantity=2)
+    assert (400, "quantity is required") == await placed(sku="tea")
+    assert (400, "sku is required") == await placed()
+
+
 async def test_stock_is_42_on_every_wire(shop: Shop) -> None:
     expected = {"sku": "tea", "quantity": 42}
     answer = await curl(f"{shop.rest}/stock/tea")
