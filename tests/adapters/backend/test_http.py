@@ -162,7 +162,7 @@ class TestConfig:
     def test_a_key_needs_its_certificate_and_a_certificate_must_be_one(self, tmp_path: Path) -> None:
         (tmp_path / "x.pem").write_text("nothing")
         for tls in ({"key": tmp_path / "x.pem"}, {"ca": tmp_path / "x.pem"}, {"certificate": tmp_path / "x.pem"}):
-            with pytest.raises(ValidationError, match="go together|cannot be used"):
+            with pytest.raises(ValidationError, match=r"go together|cannot be used"):
                 Config.model_validate({"kind": "http", "url": "https://erp", "tls": tls})
 
     @pytest.mark.parametrize(
