@@ -131,9 +131,7 @@ class ScriptBroker:
             port = free_port()
             self._folder = Path(tempfile.mkdtemp(prefix="polygate-kafka-"))
             self._where = ("--port", str(port), "--dir", str(self._folder / "data"))
-            self._guard = Guard(
-                "/bin/sh", "-c", f'"{SCRIPT}" stop --wipe "$@"; rm -rf -- "{self._folder}"', "stop", *self._where
-            )
+            self._guard = Guard("/bin/sh", "-c", f'"{SCRIPT}" stop --wipe "$@"; rm -rf -- "{self._folder}"', "stop", *self._where)
             try:
                 self.start()
             except NoKafkaError:
