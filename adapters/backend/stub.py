@@ -82,10 +82,11 @@ class Config(BackendConfig):
         return tuple(_texts(answer.body)) if answer is not None else ()
 
     def refusals(self, target: TargetConfig, contract: Contract | None) -> Sequence[str]:
-        del contract
         assert isinstance(target, CallStub)  # noqa: S101  `verbs` has no other
         if target.call not in self.answers:
             return (f"the stub has no answer {target.call!r}; it has {', '.join(self.answers) or 'none'}",)
+        if self.answers[target.call].repeat > 1 and not target.many(contract) & Many.REPLIES:
+            return (f"the answer {target.call!r} is repeated, and a caller of this route gets one reply",)
         if target.format not in {"json", "text"}:
             return (f"a stub answers in json or text, not in {target.format}",)
         return ()
@@ -133,13 +134,14 @@ class Stub:
         assert isinstance(spec, CallStub)  # noqa: S101  `verbs` has no other
         answer = self._answers[spec.call]
         reply = _reply(target, answer)
-        streams = bool(spec.many(target.contract) & Many.REQUESTS)
+        many = spec.many(target.contract)
+        streams = many is Many.BOTH
 
         async def run(exchange: Exchange) -> None:
             answered = 0
             try:
                 while True:
-                    message = await exchange.receive()
+                    message = await (_last(exchange) if many is Many.REQUESTS else exchange.receive())
                     for _ in range(answer.repeat):
                         if answer.delay:
                             await _pause(exchange.call, answer.delay, safe=target.safe)
@@ -150,7 +152,8 @@ class Stub:
                     if not streams:
                         return
             except EndOfMessages:
-                return
+                if not answered and not many & Many.REPLIES:
+                    raise
 
         return run
 
@@ -177,6 +180,16 @@ def _texts(value: object) -> Iterator[str]:
     elif isinstance(value, dict | list):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _texts(part)
+
+
+async def _last(exchange: Exchange) -> Message:
+    """The last of many requests, which the one reply is made of. Raises EndOfMessages where there is none."""
+    last = await exchange.receive()
+    try:
+        while True:
+            last = await exchange.receive()
+    except EndOfMessages:
+        return last
 
 
 def _has_variables(value: object) -> bool:
