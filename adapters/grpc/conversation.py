@@ -70,6 +70,8 @@ class Conversation(Exchange):
         self._opened = False
         self._ended = False
         self.reply: bytes | None = None
+        self.sending = False
+        """Something is on its way to the wire: grpcio takes no status before that has arrived there."""
         self.cut = False
         """The gateway, not the caller, ends it: it has outlasted the drain."""
 
@@ -80,10 +82,12 @@ class Conversation(Exchange):
         # One reply needs no metadata of its own before it: its id is in the trailers, and a batch costs a tenth of a call.
         if self._many_replies or metadata:
             self._opened = True
+            self.sending = True
             try:
                 await self._context.send_initial_metadata(((REQUEST_ID, self.call.id), *metadata))
             except grpc.aio.BaseError as error:
                 raise _gone() from error
+            self.sending = False
 
     async def receive(self) -> Message:
         if self._ended:
@@ -119,10 +123,12 @@ class Conversation(Exchange):
             return
         if not self._opened:
             await self.accept()
+        self.sending = True
         try:
             await self._context.write(message.body)
         except grpc.aio.BaseError as error:
             raise _gone() from error
+        self.sending = False
 
 
 def _gone() -> CallerError:

@@ -39,6 +39,8 @@ _METHOD = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*/[A-Za-z_]\w*\Z", re.ASCII
 
 # How long grpcio may take to close what is cut, once the drain is over.
 CLOSE_S = 2.0
+# How soon a stream that is being sent to is looked at again when a drain ends it.
+CUT_AGAIN_S = 0.1
 
 
 class Config(ListenerConfig):
@@ -192,11 +194,16 @@ class Grpc:
             except TimeoutError:
                 log.warning("grpc: %d calls outlasted the drain", len(self._running))
             for task in list(self._running):
-                self._cut(task)
+                self._cut(task, wait=False)
 
-    def _cut(self, task: asyncio.Task[Any]) -> None:
+    def _cut(self, task: asyncio.Task[Any], *, wait: bool = True) -> None:
+        """End a call, once what is being sent to it has left."""
         conversation = self._running.get(task)
-        if conversation is not None and not conversation.cut:
+        if conversation is None or conversation.cut:
+            return
+        if wait and conversation.sending:
+            asyncio.get_running_loop().call_later(CUT_AGAIN_S, self._cut, task)
+        else:
             conversation.cut = True
             task.cancel(Reason.OVERLOADED)
 
