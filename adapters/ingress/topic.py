@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -95,8 +95,9 @@ class Topic:
         self._name = name
         self._view = view
         self._source = source
-        self._leaving = asyncio.Event()
-        self._limits: set[asyncio.Timeout] = set()
+        self._leaving = False
+        self._running: set[asyncio.Timeout] = set()
+        self._pausing: set[asyncio.Timeout] = set()
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -110,21 +111,22 @@ class Topic:
 
     def _leave(self) -> None:
         """What is under way may end until the drain does; what waits for another try is left to whoever is next, at once."""
-        self._leaving.set()
-        until = self._view.drain_until or asyncio.get_running_loop().time()
-        for limit in self._limits:
-            limit.reschedule(until)
+        self._leaving = True
+        now = asyncio.get_running_loop().time()
+        for limit in self._running:
+            limit.reschedule(now if limit in self._pausing else self._view.drain_until or now)
 
     async def _deliver(self, record: Record) -> None:
         """Handle one record until it is done with. Raises where the listener leaves first: it is then delivered again."""
         async with asyncio.timeout(None) as limit:
-            self._limits.add(limit)
+            self._running.add(limit)
             try:
-                await self._handle(record)
+                await self._handle(record, limit)
             finally:
-                self._limits.discard(limit)
+                self._running.discard(limit)
+                self._pausing.discard(limit)
 
-    async def _handle(self, record: Record) -> None:
+    async def _handle(self, record: Record, limit: asyncio.Timeout) -> None:
         """A definite failure that the record itself is to blame for is answered and passed over, so that it never stops those
         behind it; anything else is tried again.
         """
@@ -136,16 +138,14 @@ class Topic:
                 reply = await self._answer(handler, exchange, record)
                 await self._reply(record, reply)
             except GatewayError as error:
-                if self._leaving.is_set():
+                if self._leaving:
                     raise
                 log.warning("%s: %s/%d/%d waits %.1f s: %s", self._name, *_place(record), pause, error.message)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(pause * random.uniform(0.5, 1.0)):  # noqa: S311  jitter, not a secret
-                        await self._leaving.wait()
-                if self._leaving.is_set():
-                    raise
             else:
                 return
+            self._pausing.add(limit)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  jitter, not a secret
+            self._pausing.discard(limit)
             pause = min(pause * 2, self._config.max_pause_seconds)
 
     async def _answer(self, handler: Handler, exchange: RecordExchange, record: Record) -> Message | None:

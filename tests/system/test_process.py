@@ -164,6 +164,40 @@ async def test_sigterm_lets_what_is_in_flight_be_answered(tmp_path: Path) -> Non
         assert 0 == await asyncio.to_thread(gateway.wait)
 
 
+WORK = """
+listeners:
+  public: {kind: rest, bind: "127.0.0.1:0"}
+  admin: {kind: admin, bind: "127.0.0.1:0"}
+  work: {kind: topic, backend: events, topics: [away, slow], group: g}
+backends:
+  events: {kind: local, path: "${POLYGATE_VAR}/log.db"}
+  away: {kind: http, url: "http://127.0.0.1:9"}
+  stub: {kind: stub, answers: {slow: {echo: true, delay: 25}}}
+drain: {seconds: 2}
+routes:
+  - {name: put, when: {rest: "POST /{topic}"}, to: {backend: events, publish: "{topic}"}}
+  - {name: away, when: {topic: away}, to: {backend: away, call: POST /work}}
+  - {name: slow, when: {topic: slow}, to: {backend: stub, call: slow}}
+"""
+
+
+@pytest.mark.parametrize(("topic", "within"), [("away", 1.5), ("slow", 5)])
+async def test_sigterm_leaves_a_record_that_cannot_be_delivered_in_time_to_the_next(
+    tmp_path: Path, topic: str, within: float
+) -> None:
+    with Gateway(WORK, tmp_path) as gateway:
+        assert 201 == (await curl(gateway.url("public", f"/{topic}"), "--json", "{}")).status
+        while (await accounts(gateway.url("admin")))["accepted"] < 2:
+            pass
+        gateway.terminate()
+        async with asyncio.timeout(within):
+            assert 0 == await asyncio.to_thread(gateway.wait)
+    with Gateway(WORK, tmp_path) as gateway:
+        async with asyncio.timeout(5):
+            while (await accounts(gateway.url("admin")))["accepted"] < 1:
+                pass
+
+
 async def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     config = on_free_ports(SHOP.read_text())
     acknowledged: list[int] = []

@@ -21,6 +21,7 @@ class Topics:
     """A source whose records the test delivers, and which keeps what is produced to it."""
 
     def __init__(self):
+        self.view: View | None = None
         self.subscription = None
         self.deliver = None
         self.produced: list[tuple[str, Message]] = []
@@ -51,7 +52,7 @@ async def listening(handler, **settings):
 
     table = Table(refuse)
     table.add("topic", "", "/asked", Endpoint("route", handler))
-    view = View(find=table.find, backends={"events": source})
+    view = source.view = View(find=table.find, backends={"events": source})
     config = Config(kind="topic", backend="events", topics=("asked",), group="g", reply_to=("answered",), **settings)
     async with config.build("work", view).serving() as address:
         assert address is None
@@ -193,6 +194,72 @@ async def test_cancelling_ends_the_tries():
         await asyncio.sleep(0)
         task.cancel()
     assert task.cancelled()
+
+
+async def test_leaving_leaves_a_record_that_waits_for_another_try_to_the_next(monkeypatch):
+    monkeypatch.setattr("adapters.ingress.topic.FIRST_PAUSE_S", 60.0)
+    tried = asyncio.Event()
+
+    async def away(_exchange):
+        tried.set()
+        raise BackendError(Reason.UNREACHABLE, "away")
+
+    async with asyncio.TaskGroup() as group:
+        async with listening(away) as source:
+            delivered = group.create_task(failing(source))
+            await tried.wait()
+        async with asyncio.timeout(5):
+            assert isinstance(await delivered, TimeoutError)
+
+
+async def test_leaving_cuts_off_what_outlasts_the_drain_and_lets_the_rest_end():
+    begun, end = asyncio.Event(), asyncio.Event()
+
+    async def slow(_exchange):
+        begun.set()
+        await end.wait()
+
+    async with asyncio.TaskGroup() as group:
+        async with listening(slow) as source:
+            source.view.drain_until = asyncio.get_running_loop().time() + 0.05
+            ends, late = group.create_task(failing(source)), group.create_task(failing(source))
+            await begun.wait()
+        end.set()
+        assert await ends is None
+        assert await late is None
+        begun.clear()
+        end.clear()
+        async with listening(slow) as source:
+            late = group.create_task(failing(source))
+            await begun.wait()
+        async with asyncio.timeout(5):
+            assert isinstance(await late, TimeoutError)
+
+
+async def test_a_try_that_fails_while_the_listener_leaves_is_the_last():
+    begun, end = asyncio.Event(), asyncio.Event()
+
+    async def away(_exchange):
+        begun.set()
+        await end.wait()
+        raise BackendError(Reason.UNREACHABLE, "away")
+
+    async with asyncio.TaskGroup() as group:
+        async with listening(away) as source:
+            source.view.drain_until = asyncio.get_running_loop().time() + 5
+            late = group.create_task(failing(source))
+            await begun.wait()
+        end.set()
+        assert isinstance(await late, BackendError)
+
+
+async def failing(source):
+    """Deliver a record, and return the error that says it was not done with."""
+    try:
+        await source.deliver(record())
+    except (BackendError, TimeoutError) as error:
+        return error
+    return None
 
 
 async def test_a_topic_without_a_route_is_passed_over():
