@@ -29,6 +29,7 @@ class FakeLog:
         self.topics: dict[str, list[list[Record]]] = {name: [[] for _ in range(many)] for name, many in topics.items()}
         self.dropped: dict[tuple[str, int], int] = {}
         self.extra: dict[tuple[str, int], int] = {}
+        self.remade: set[str] = set()
         self.broken: Exception | None = None
         self.reads = 0
         self._clock = count(1_700_000_000_000)
@@ -60,6 +61,14 @@ class FakeLog:
         """Let retention overtake the records before an offset."""
         self.topics[topic][partition] = [one for one in self.topics[topic][partition] if one.offset >= to]
         self.dropped[topic, partition] = to
+
+    def remake(self, topic: str) -> None:
+        """Delete a topic and make it anew."""
+        self.topics[topic] = [[] for _ in self.topics[topic]]
+        self.remade.add(topic)
+        self.dropped.clear()
+        self.extra.clear()
+        self.wake()
 
     def mark(self, topic: str, partition: int = 0) -> None:
         """Use up an offset without a record, as the end of a transaction does in Kafka."""
@@ -105,7 +114,8 @@ class FakeLog:
         for number, records in enumerate(self._partitions(topic)):
             if number not in at:
                 continue
-            if at[number] < self.dropped.get((topic, number), 0):
+            beyond = topic in self.remade and at[number] > self._end(topic, number)
+            if beyond or at[number] < self.dropped.get((topic, number), 0):
                 raise gone(topic)
             mine = [record for record in records if record.offset >= at[number]][: BATCH - len(fresh)]
             fresh.extend(mine)

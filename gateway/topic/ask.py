@@ -42,9 +42,11 @@ class AskTo(TargetConfig):
 
     def refusals(self, contract: object) -> Sequence[str]:
         del contract
-        return (
-            ("reply_to cannot hold a variable: its topic is read before anybody asks",) if Template(self.reply_to).names else ()
-        )
+        if Template(self.reply_to).names:
+            return ("reply_to cannot hold a variable: its topic is read before anybody asks",)
+        if self.reply_to == self.ask:
+            return ("reply_to is the topic that is asked: every question would be taken for its own answer",)
+        return ()
 
 
 class Asking:

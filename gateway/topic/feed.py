@@ -38,6 +38,7 @@ class Feed:
         self.kept = kept
         self.users = 0
         self.first = 0
+        self.era = 0
         self.base: dict[int, int] = {}
         self.end: dict[int, int] = {}
         self._ring: list[Record] = []
@@ -101,6 +102,16 @@ class Feed:
         self.start({**self.end, **at})
         self._wake()
 
+    def begin_anew(self, ends: Offsets) -> None:
+        """The topic was made anew: places in the old one say nothing in this one, so all who followed that are told."""
+        self.era += 1
+        self.first += len(self._ring) + 1
+        self._ring.clear()
+        self._upto.clear()
+        self.kept.forget(self.topic)
+        self.start(ends)
+        self._wake()
+
     def _wake(self) -> None:
         changed, self._changed = self._changed, None
         if changed is not None and not changed.done():
@@ -127,11 +138,15 @@ class Feed:
             pause = min(pause * 2, BACKOFF_S[1])
 
     async def _overtaken(self) -> None:
-        """Retention was faster than our reading: go on with what is left."""
+        """Retention was faster than our reading: go on with what is left. Or the log does not reach our place any more."""
         try:
-            starts = await self.log.starts(self.topic)
+            starts, ends = await self.log.starts(self.topic), await self.log.ends(self.topic)
         except BackendError as error:
             log.warning("feed of %s: %s", self.topic, error.message)
+            return
+        if any(offset > ends.get(partition, 0) for partition, offset in self.end.items()):
+            log.warning("feed of %s: the topic ends before its reader's place, so it was made anew", self.topic)
+            self.begin_anew(ends)
             return
         log.warning("feed of %s: retention has overtaken its reader", self.topic)
         self.restart({partition: max(start, self.end.get(partition, 0)) for partition, start in starts.items()})
@@ -142,6 +157,7 @@ class Follower:
 
     def __init__(self, feed: Feed, at: Offsets) -> None:
         self._feed = feed
+        self._era = feed.era
         self._sequence: int | None = None
         self.at = dict(at)
 
@@ -149,6 +165,8 @@ class Follower:
         """The next records; waits until there is one. May return none where only the place has moved."""
         feed = self._feed
         while True:
+            if self._era != feed.era:
+                raise gone(feed.topic)
             if self._sequence is not None and self._sequence < feed.first:
                 self._sequence = None
             if self._sequence is None:
@@ -238,5 +256,5 @@ class Feeds:
 
 
 def gone(topic: str) -> CallerError:
-    """For a place that the topic's retention has overtaken: never skipped in silence."""
+    """For a place that a topic no longer has: retention was faster, or the topic was made anew. Never skipped in silence."""
     return CallerError(Reason.INVALID, f"{topic} no longer holds the records after this cursor; start at earliest or latest")

@@ -66,6 +66,12 @@ class Kept:
         self.size -= size
         return batch
 
+    def forget(self, topic: str) -> None:
+        """Keep nothing of a topic: it was made anew."""
+        for place in [place for place in self._batches if place[0] == topic]:
+            _, size = self._batches.pop(place)
+            self.size -= size
+
 
 def _place(topic: str, at: Offsets) -> _Place:
     return topic, tuple(sorted(at.items()))

@@ -35,7 +35,7 @@ class Reader(Protocol):
     async def read(self) -> Sequence[Record]:
         """The next records, in order per partition, some hundred at the most. Waits for one, but a second at the longest.
 
-        BackendError where the topic cannot be read now; `feed.gone` where retention has overtaken the place.
+        BackendError where the topic cannot be read now; `feed.gone` for a place that the topic no longer has.
         """
 
 

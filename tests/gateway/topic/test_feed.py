@@ -13,6 +13,7 @@ from gateway.message import Message
 from gateway.topic import Topics
 from gateway.topic import feed as module
 from gateway.topic.feed import Feeds, Follower
+from gateway.topic.history import Batch
 from tests.fake_log import FakeLog, unreachable
 
 
@@ -228,6 +229,29 @@ async def test_a_feed_that_retention_has_overtaken_goes_on_and_tells_its_followe
         later = Follower(feed, {0: 4})
         log.put("t", Message(b"new"))
         assert [b"3", b"4", b"new"] == await take(later, 3)
+
+
+def made_anew(log):
+    log.remake("t")
+    fill(log, 2)
+
+
+async def test_a_topic_that_is_made_anew_is_read_from_its_end_on_and_its_followers_are_told(log, feeds, caplog):
+    fill(log, 5)
+    async with feeds.following("t") as feed:
+        waits, past = Follower(feed, {0: 5}), Follower(feed, {0: 0})
+        feed.kept.put("t", {0: 2}, Batch((), {0: 5}))
+        asyncio.get_running_loop().call_later(0.01, made_anew, log)
+        with pytest.raises(CallerError):
+            await asyncio.wait_for(waits.read(), 10)
+        with pytest.raises(CallerError):
+            await past.read()
+        assert "made anew" in caplog.text
+        assert feed.kept.take("t", {0: 2}) is None
+        fresh, first = Follower(feed, {0: 2}), Follower(feed, {0: 0})
+        log.put("t", Message(b"new"))
+        assert [b"new"] == await take(fresh, 1)
+        assert [b"0", b"1", b"new"] == await take(first, 3)
 
 
 async def test_where_the_log_fails_while_its_starts_are_asked_for_it_is_tried_again(log, feeds, caplog):

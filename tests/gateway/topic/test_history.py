@@ -58,3 +58,13 @@ def test_a_place_is_kept_once():
     for _ in range(2):
         kept.put("t", {0: 1}, batch(10))
     assert 10 == kept.size
+
+
+def test_nothing_is_kept_of_a_topic_that_was_made_anew():
+    kept = Kept()
+    kept.put("t", {0: 1}, batch(10))
+    kept.put("u", {0: 1}, batch(10))
+    kept.forget("t")
+    assert 10 == kept.size
+    assert kept.take("t", {0: 1}) is None
+    assert kept.take("u", {0: 1}) is not None
