@@ -263,14 +263,12 @@ routes:
 
 async def asked(gateway: Gateway, path: str, method: str) -> dict[str, Told]:
     """One question to a backend on each wire."""
-    async with calling(gateway, path) as caller:
-        answers = {
-            "rest": await caller.rest(path, sku="tea", quantity=2),
-            "websocket": await caller.websocket(path, sku="tea", quantity=2),
-        }
+    async with calling(gateway, path) as caller, asyncio.TaskGroup() as group:
+        calls = {"rest": caller.rest(path, sku="tea", quantity=2), "websocket": caller.websocket(path, sku="tea", quantity=2)}
         if method:
-            answers["grpc"] = await caller.grpc(method, sku="tea", quantity=2)
-        return answers
+            calls["grpc"] = caller.grpc(method, sku="tea", quantity=2)
+        tasks = {wire: group.create_task(call) for wire, call in calls.items()}
+    return {wire: task.result() for wire, task in tasks.items()}
 
 
 def behind(web: str, peer: str) -> str:
