@@ -56,6 +56,7 @@ class Cluster:
         self._absent: dict[str, float] = {}
         self._looking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.away: set[int] = set()
+        self._heard: dict[int, float] = {}
         self.up = asyncio.Event()
         self.tried = asyncio.Event()
         self.trouble = BackendError(Reason.UNREACHABLE, "the broker has not answered yet")
@@ -110,6 +111,7 @@ class Cluster:
             self._watching.pop(node).cancel()
             self._tasks.spawn(self._nodes.pop(node).close(), f"leaving broker {node}")
             self.away.discard(node)
+            self._heard.pop(node, None)
         for node, (host, port) in found.items():
             if node not in self._nodes:
                 self._nodes[node] = Broker(host, port, self._settings.wire)
@@ -137,9 +139,20 @@ class Cluster:
                 pause = min(pause * 2, BACKOFF_S[1])
             else:
                 pause = BACKOFF_S[0]
+                self._heard[node] = asyncio.get_running_loop().time()
                 self.away.discard(node)
                 self._learn(metadata)
                 await broker.quiet(PULSE_S)
+
+    def silent(self, node: int, since: float) -> None:
+        """A record of `since` was not acknowledged by its deadline. Where the broker has not answered the pulses that it has owed
+        since then either, it is away from now on, and not only once a pulse's own time is up.
+        """
+        now = asyncio.get_running_loop().time()
+        if node in self._nodes and self._heard.get(node, 0.0) < since and now - since > 2 * PULSE_S:
+            self.away.add(node)
+            self._note(TimeoutError("no answer in time"))
+            self._judge()
 
     def refuse(self) -> None:
         """Raise the BackendError of a cluster of which no broker answers."""

@@ -230,6 +230,8 @@ class Writer:
             written = await sending.future
         except BaseException as error:
             waiting.discard(sending)
+            if isinstance(error, Given):
+                self._cluster.silent(lanes.leaders[partition], sending.since)
             raise self._failed(sending, error) from error
         waiting.discard(sending)
         self.held -= size

@@ -27,10 +27,11 @@ class Given(Exception):  # noqa: N818  not an error of anybody
 class Sending:
     """One record on its way: not yet taken by the library while `future` is None, withdrawn once `task` is None."""
 
-    __slots__ = ("future", "size", "task")
+    __slots__ = ("future", "since", "size", "task")
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self.since = asyncio.get_running_loop().time()
         self.task = asyncio.current_task()
         self.future: asyncio.Future[Any] | None = None
 
