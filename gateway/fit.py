@@ -65,6 +65,10 @@ def _fit(config: Config, protocols: Mapping[str, type[ListenerConfig]], route: R
     for protocol in route.config.when:
         if protocol not in protocols and "listeners" not in config.broken:
             source.wrong((*route.where, "when", protocol), f"no listener serves {protocol}{did_you_mean(protocol, protocols)}")
+        if not route.config.when[protocol]:
+            source.wrong((*route.where, "when", protocol), "names no call; take it out, or write one")
+    if sum(policy.kind == "observe" for policy in (*config.policies, *route.policies)) > 1:
+        source.wrong((*route.where, "policies"), "observe runs twice for this route: everything would be counted twice")
     contract, known = _contract(config, route)
     if not known:
         return None
@@ -164,6 +168,7 @@ def _bind(config: Config, listener: type[ListenerConfig], route: Route, contract
         source.wrong(where, refusal)
         return None
     _check_templates(config, route, contract, names, protocol)
+    _check_variables(config, route, contract, names, where)
     many = Many.BOTH if each else (wire & target if protocol != "websocket" else wire)
     limit = max((part.limit() for part in config.listeners.values() if part.protocol == protocol), default=1 << 20)
     return Binding(protocol, call, method, pattern, many, each, tuple(_always(config, route, limit)), where)
@@ -202,6 +207,24 @@ def _check_templates(config: Config, route: Route, contract: Contract | None, na
     for name in sorted(wanted - {*names, *given}):
         near = did_you_mean(name, dict.fromkeys((*names, *given)))
         config.source.wrong(to, f"{{{name}}} is neither in {protocol}'s path nor {what}{near if 'did you' in near else ''}")
+
+
+def _check_variables(config: Config, route: Route, contract: Contract | None, names: Sequence[str], where: Where) -> None:
+    """A path variable becomes a field of the message, so the contract must have one of its name."""
+    silent = route.to.verb == "tail" and where[-1] == "websocket"  # its message is what the URL says of start and limit
+    if (
+        contract is None
+        or silent
+        or config.formats[route.to.format].opaque
+        or contract.request.name.startswith("google.protobuf.")
+    ):
+        return
+    for name in names:
+        if name and name not in contract.request.fields:
+            remedy = did_you_mean(name, dict.fromkeys(contract.request.fields))
+            config.source.wrong(
+                where, f"{{{name}}} is no field of {contract.request.name}, so every call would be refused{remedy}"
+            )
 
 
 def _given(form: Format, to: TargetConfig, contract: Contract | None, protocol: str) -> tuple[Sequence[str] | None, str]:

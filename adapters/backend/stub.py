@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from gateway.codec import Contract
-from gateway.errors import BackendError, Reason
+from gateway.errors import BackendError, GatewayError, Reason
 from gateway.exchange import Call, EndOfMessages, Exchange, Handler
 from gateway.message import TEXT, Many, Message, compact
 from gateway.part import Part
@@ -52,6 +52,29 @@ class Answer(Part):
         _compile(body)  # a TemplateError is a ValueError: pydantic tells it with its place
         return body
 
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.echo and self.body is not None:
+            raise ValueError("body and echo are two answers: take one out")
+        return self
+
+    def misfit(self, contract: Contract) -> str | None:
+        """Why its body can never be the contract's reply, as far as the variables in it leave that to be told."""
+        if self.body is None or self.fail is not None:
+            return None
+        kind = contract.reply
+        if isinstance(self.body, dict) and not kind.name.startswith("google.protobuf."):
+            strange = next((name for name in self.body if name not in kind.fields), None)
+            if strange is not None:
+                return f"{strange} is no field of {kind.name}; there are {', '.join(dict.fromkeys(kind.fields))}"
+        if _has_variables(self.body):
+            return None
+        try:
+            kind.check(self.body)
+        except GatewayError as error:
+            return error.message
+        return None
+
 
 class CallStub(TargetConfig):
     """Answer with one of the backend's answers."""
@@ -87,6 +110,8 @@ class Config(BackendConfig):
             return (f"the stub has no answer {target.call!r}; it has {', '.join(self.answers) or 'none'}",)
         if self.answers[target.call].repeat > 1 and not target.many(contract) & Many.REPLIES:
             return (f"the answer {target.call!r} is repeated, and a caller of this route gets one reply",)
+        if target.format == "json" and contract is not None and (why := self.answers[target.call].misfit(contract)) is not None:
+            return (f"the answer {target.call!r} does not fit: {why}",)
         if target.format not in {"json", "text"}:
             return (f"a stub answers in json or text, not in {target.format}",)
         return ()

@@ -33,6 +33,8 @@ def _lower(name: str) -> str:
     name = name.lower()
     if name in _NOT_OURS:
         raise ValueError(f"{name} belongs to the wire, which sets it itself")
+    if name == "x-request-id":
+        raise ValueError("x-request-id is the id of the exchange, the same in every answer, record and log line")
     if name.startswith("grpc-"):
         raise ValueError("names that start with grpc- belong to the gRPC wire")
     return name

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import ByteSize, Field
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -37,6 +37,11 @@ LEAST_S = 0.1
 _ACCEPTS = {"json": JSON, "protobuf": PROTOBUF}
 
 
+# RFC 9110 5.6.2, and what a browser sends as an Origin (RFC 6454 7.1): lower case, no path. Anything else could never match.
+_WORD = r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$"
+_ORIGIN = r"^(\*|null|[a-z][a-z0-9+.-]*://[^/?#\sA-Z]+)$"
+
+
 class Config(ListenerConfig):
     """Take WebSockets: a frame is a message, whatever the route's target does with it."""
 
@@ -52,10 +57,10 @@ class Config(ListenerConfig):
     """What text frames hold."""
     binary: Literal["protobuf", "bytes"] = "protobuf"
     """What binary frames hold."""
-    subprotocols: tuple[str, ...] = ()
+    subprotocols: tuple[Annotated[str, Field(pattern=_WORD)], ...] = ()
     """Names that a caller may ask for; the first of these that it offers is agreed on. `json` and `protobuf` choose the format
     of replies; without one they come in the format of the latest request."""
-    origins: tuple[str, ...] = Field(default=(), examples=[["https://shop.example"]])
+    origins: tuple[Annotated[str, Field(pattern=_ORIGIN)], ...] = Field(default=(), examples=[["https://shop.example"]])
     """Whose pages may connect besides those of the same host; "*" for anybody's. A caller that is no browser names none."""
     compression: Literal["none", "deflate"] = "none"
     """Offer permessage-deflate: fewer bytes for much processor time and memory."""

@@ -23,7 +23,16 @@ TEA = Message(b'{"sku":"tea","quantity":2}', JSON)
 def contract(many: Many) -> Contract:
     class Kind:
         name = "t.T"
-        fields = ()
+        fields = ("a",)
+
+        @property
+        def part(self):
+            return self
+
+        def check(self, value):
+            if value not in (1, {"a": 1}):
+                raise CallerError(Reason.MALFORMED, "a is wrong")
+            return value
 
     return Contract("t.S/M", Kind(), Kind(), many)
 
@@ -169,12 +178,26 @@ def test_what_cannot_work_is_refused_when_the_config_is_loaded():
     assert () == made.refusals(one, None)
     assert () == made.refusals(many, contract(Many.REPLIES))
     assert "gets one reply" in made.refusals(many, None)[0]
+    fits = config(right={"body": {"a": 1}}, wrong={"body": {"a": 2}}, strange={"body": {"b": "{x}"}}, told={"body": {"a": "{x}"}})
+    told = {name: fits.refusals(CallStub(backend="stub", call=name), contract(Many.NEITHER)) for name in fits.answers}
+    assert () == told["right"] == told["told"]
+    assert ("the answer 'wrong' does not fit: a is wrong",) == told["wrong"]
+    assert ("the answer 'strange' does not fit: b is no field of t.T; there are a",) == told["strange"]
     assert "it has one, many" in made.refusals(CallStub(backend="stub", call="two"), None)[0]
     assert "not in protobuf" in made.refusals(CallStub(backend="stub", call="one", format="protobuf"), None)[0]
 
 
 @pytest.mark.parametrize(
-    "answer", [{"body": "{"}, {"body": ["{a b}"]}, {"delay": -1}, {"repeat": -1}, {"fail": {"code": "OK"}}, {"x": 1}]
+    "answer",
+    [
+        {"body": "{"},
+        {"body": ["{a b}"]},
+        {"delay": -1},
+        {"repeat": -1},
+        {"fail": {"code": "OK"}},
+        {"x": 1},
+        {"echo": True, "body": 1},
+    ],
 )
 def test_an_answer_that_cannot_be_read_is_refused(answer):
     with pytest.raises(ValidationError):
