@@ -90,8 +90,10 @@ Transcode = Callable[[bytes, Mapping[str, str] | None], bytes]
 """One compiled translation: a body, and the fields that path and query add to it."""
 
 
-def transcode(source: Format, target: Format, kind: Type | None, *, merging: bool) -> Transcode:
+def transcode(source: Format, target: Format, kind: Type | None, *, merging: bool, bodyless: bool = False) -> Transcode:
     """The function from one format to another for one type.
+
+    `bodyless`: no body is as good as an empty message even where no type says what that is (a GET).
 
     With equal formats and nothing to merge the bytes that came in go out, where they already say what the type's canonical
     form says; so a record is the same whatever wire it came by.
@@ -122,8 +124,8 @@ def transcode(source: Format, target: Format, kind: Type | None, *, merging: boo
     check_merged = kind.check if kind is not None and not target.typed else None
 
     def merged(body: bytes, fields: Mapping[str, str] | None) -> bytes:
-        # No bytes are a message too where the format is typed: one that has nothing but defaults.
-        if not fields and (body or source.typed):
+        # No bytes are a message too where a type says what that is: one that has nothing but defaults.
+        if not fields and (body or source.typed or not (bodyless or kind is not None)):
             return plain(body, None)
         value = merge(read_part(body) if body else {}, fields or {})
         return encode(check_merged(value) if check_merged else value)

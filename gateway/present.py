@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from gateway.codec import Contract, Format, Transcode, transcode
+from gateway.errors import CallerError
 from gateway.framing import NDJSON, SSE
 from gateway.message import JSON, Message
 from gateway.port import TargetConfig
@@ -50,13 +52,14 @@ def translation(
     replies: dict[str, Present] = {}
     kind = contract.request if contract is not None else None
     for form in _callers(formats, to, contract):
-        passing = transcode(form, asked, kind, merging=merging)
+        passing = transcode(form, asked, kind, merging=merging, bodyless=query)
         requests.update(dict.fromkeys(form.content_types, passing))
         if _shown(form, to, contract):
             replies[form.content_types[0]] = _reply(formats, form, to, contract, protocol)
     otherwise = transcode(asked, asked, None, merging=False) if asked.opaque else None
     if isinstance(to, TailTo):
-        replies[SSE] = _bare(formats, formats["json"], to, contract)
+        # An event stream carries the cursor beside the body, so it needs no envelope, but it is text.
+        replies[SSE] = replies[JSON] if target.opaque else _bare(formats, formats["json"], to, contract)
         replies[NDJSON] = replies[JSON]
     return Translate(requests, replies, asked.content_types[0], merging=merging, query=query, otherwise=otherwise, opaque=opaque)
 
@@ -66,7 +69,7 @@ def _reply(formats: Mapping[str, Format], form: Format, to: TargetConfig, contra
         if form.typed and contract is not None and contract.reply.name == EVENT:
             encode = form.codec(contract.reply).encode
             return _enveloped(lambda message: encode(mapped(message)), form.content_types[0])
-        if form.name == "json" and (to.envelope or protocol == "websocket"):
+        if form.name == "json" and (to.envelope or protocol == "websocket" or formats[to.format].opaque):
             codec = form.codec(None)
             return _enveloped(lambda message: codec.encode(plain(message)), JSON)
         return _bare(formats, form, to, contract)
@@ -81,8 +84,30 @@ def _bare(formats: Mapping[str, Format], form: Format, to: TargetConfig, contrac
     kind = contract.reply if contract is not None and contract.reply.name != EVENT else None
     source = formats[to.format]
     if kind is None and source is form:
-        return lambda message: message
+        return _readable(form) if form.name == "json" else lambda message: message
     return presenting(transcode(source, form, kind, merging=False), form.content_types[0])
+
+
+def _readable(form: Format) -> Present:
+    """Bare JSON as it is. A record that is none is shown as a string, as in an event: it would break the array that it is in."""
+    codec = form.codec(None)
+
+    # Followers of a topic are close together, and each would parse the same record.
+    @lru_cache(maxsize=64)
+    def readable(body: bytes) -> bytes:
+        try:
+            codec.decode(body)
+        except CallerError:
+            return codec.encode(body.decode(errors="replace"))
+        return body
+
+    def present(message: Message) -> Message:
+        body = readable(message.body)
+        if body is message.body or body == message.body:
+            return message
+        return Message(body, JSON, message.key, message.headers, message.cursor, message.timestamp)
+
+    return present
 
 
 def _enveloped(render: Callable[[Message], bytes], content_type: str) -> Present:

@@ -8,6 +8,7 @@ import pytest
 from gateway import registry
 from gateway.errors import BackendError, CallerError, Reason
 from gateway.exchange import Call, Memory
+from gateway.framing import NDJSON, SSE
 from gateway.message import BYTES, JSON, PROTOBUF, TEXT, Message
 from gateway.present import offers, translation
 from gateway.topic.log import Place
@@ -119,3 +120,28 @@ async def test_a_message_that_is_no_json_is_the_callers_fault_and_a_reply_the_ba
             accepts=PROTOBUF,
         )
     assert (Reason.MALFORMED, Reason.BAD_ANSWER) == (callers.value.reason, backends.value.reason)
+
+
+async def test_a_record_that_is_no_json_is_a_string_in_a_bare_stream(formats):
+    to = TailTo(backend="events", tail="t")
+    present = translation(formats, to, None, "rest", "GET").replies[NDJSON]
+    assert b'{"n": 1}' == present(Message(b'{"n": 1}', JSON)).body
+    assert b'"]} not json"' == present(Message(b"]} not json", JSON)).body
+
+
+@pytest.mark.parametrize("kind", [SSE, NDJSON, JSON])
+async def test_opaque_records_are_sent_in_events(formats, kind):
+    to = TailTo(backend="events", tail="t", format="bytes")
+    present = translation(formats, to, None, "rest", "GET").replies[kind]
+    event = json.loads(present(Message(b"\xff\n", BYTES, cursor="0:1", timestamp=0)).body)
+    assert ("/wo=", "base64") == (event["body"], event["encoding"])
+
+
+@pytest.mark.parametrize(("method", "body"), [("GET", b"{}"), ("POST", None)])
+def test_no_body_is_an_empty_message_where_none_is_expected_and_malformed_elsewhere(formats, method, body):
+    request = translation(formats, PublishTo(backend="events", publish="t"), None, "rest", method).requests[JSON]
+    if body is None:
+        with pytest.raises(CallerError, match="not acceptable JSON"):
+            request(b"", {})
+    else:
+        assert body == request(b"", {})
