@@ -26,7 +26,7 @@ def cursor_of(offsets: Offsets) -> str:
 def offsets_of(cursor: str) -> dict[int, int]:
     """The place that a cursor names. CallerError(MALFORMED) for a text that is none."""
     if not _CURSOR.match(cursor):
-        raise CallerError(Reason.MALFORMED, "this is not a cursor", details=(FieldError("start", "is not a cursor"),))
+        raise CallerError(Reason.MALFORMED, "this is not a cursor", details=(FieldError("/start", "is not a cursor"),))
     pairs = (pair.split(":") for pair in cursor.split(","))
     return {int(partition): int(offset) for partition, offset in pairs}
 

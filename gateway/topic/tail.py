@@ -62,7 +62,7 @@ def opening_of(fields: Mapping[str, object], default: str, *, snapshot: bool) ->
 
 
 def _wrong(name: str, detail: str) -> CallerError:
-    return CallerError(Reason.MALFORMED, f"{name} {detail}", details=(FieldError(name, detail),))
+    return CallerError(Reason.MALFORMED, f"{name} {detail}", details=(FieldError(f"/{name}", detail),))
 
 
 async def _asked(exchange: Exchange, target: Target) -> Mapping[str, object]:

@@ -1,7 +1,8 @@
 """What protobuf's json_format lets through though it may be read in two ways: refused before it is asked.
 
 A field that is given by both of its names (the last would win), base64 that is none (what is not of its alphabet would be
-dropped in silence), and nesting that hides in Struct and Any, which its own limit does not count.
+dropped in silence), a number in a string that only Python reads as one ("1_0", digits of other scripts), and nesting that
+hides in Struct and Any, which its own limit does not count.
 """
 
 from __future__ import annotations
@@ -12,6 +13,17 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from gateway.codec import Value
 
+_NUMBER = re.compile(r"-?[0-9.]+(?:[eE][-+]?[0-9]+)?\Z|-?Infinity\Z|NaN\Z")
+_NUMBERS = frozenset(
+    {
+        FieldDescriptor.CPPTYPE_INT32,
+        FieldDescriptor.CPPTYPE_UINT32,
+        FieldDescriptor.CPPTYPE_INT64,
+        FieldDescriptor.CPPTYPE_UINT64,
+        FieldDescriptor.CPPTYPE_FLOAT,
+        FieldDescriptor.CPPTYPE_DOUBLE,
+    }
+)
 # The JSON mapping takes the standard alphabet and the one for URLs, with padding or without.
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}\Z")
 
@@ -53,8 +65,16 @@ def ambiguous(value: Value, descriptor: Descriptor, path: str = "") -> tuple[str
             kind = _kind(field)
             if kind is not None and (found := ambiguous(single, kind, at)) is not None:
                 return found
-            if _holds(field).type == FieldDescriptor.TYPE_BYTES and isinstance(single, str) and not _BASE64.match(single):
-                return at, "is not base64"
+            if isinstance(single, str) and (wrong := _unreadable(single, _holds(field))) is not None:
+                return at, wrong
+    return None
+
+
+def _unreadable(text: str, field: FieldDescriptor) -> str | None:
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        return None if _BASE64.match(text) else "is not base64"
+    if field.cpp_type in _NUMBERS:
+        return None if _NUMBER.match(text) else "is not a number"
     return None
 
 

@@ -238,6 +238,7 @@ async def test_a_cursor_that_is_none_of_this_topic_is_refused(log, topics, curso
     with pytest.raises(CallerError) as caught:
         await handler(topics)(caller)
     assert Reason.MALFORMED == caught.value.reason
+    assert ["/start"] == [detail.pointer for detail in caught.value.details]
     assert caller.headers is None
 
 
@@ -292,6 +293,7 @@ def test_what_cannot_be_asked_for_is_refused(fields):
     with pytest.raises(CallerError) as caught:
         opening_of(fields, "latest", snapshot=False)
     assert Reason.MALFORMED == caught.value.reason
+    assert [f"/{name}" for name in fields] == [detail.pointer for detail in caught.value.details]
 
 
 def test_its_template_is_told_for_checking():

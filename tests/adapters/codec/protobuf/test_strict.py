@@ -36,5 +36,14 @@ def test_what_is_not_ambiguous_is_left_to_json_format(value):
     assert ambiguous(value, BAG) is None
 
 
+@pytest.mark.parametrize("name", ["anInt64", "aDouble"])
+def test_a_number_in_a_string_is_one_in_json_s_own_digits(name):
+    plain = FORMAT.contracts([descriptor_set()]).methods["test.v1.Bags/Plain"].request._descriptor
+    for text in ("7", "-7", "0", "1e3"):
+        assert ambiguous({name: text}, plain) is None
+    for text in ("1_0", "+3", "\uff12", " 1", "1 ", "1\n", "", "inf", "two"):
+        assert (f"/{name}", "is not a number") == ambiguous({name: text}, plain)
+
+
 def test_a_map_s_values_are_looked_at_too():
     assert ("/many/x/anInt32", "is given by both of its names") == ambiguous({"many": {"x": {"an_int32": 1, "anInt32": 1}}}, BAG)
