@@ -86,6 +86,9 @@ def _frames(port: str, path: str) -> Run:
 
 PAIRS = (
     Pair("REST -> stub", "rest", _get("/stock/tea", "rest"), _get("/stock/tea", "rest"), 0.60, 20_000),
+    Pair(
+        "REST -> stub, bare logs too", "rest-logged", _get("/stock/tea", "rest-logged"), _get("/stock/tea", "rest"), 0.0, 20_000
+    ),
     Pair("REST -> stub, contract", "rest", _get("/stock/tea", "rest"), _get("/typed/tea", "rest"), 0.0, 10_000),
     Pair("REST -> Kafka, 64", "kafka", _post("/orders/ada", "kafka"), _post("/orders/ada", "rest"), 0.60, 20_000, kafka=True),
     Pair("REST -> Kafka, contract", "kafka", _post("/orders/ada", "kafka"), _post("/typed/ada", "rest"), 0.0, 10_000, kafka=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -12,18 +13,25 @@ from pathlib import Path
 
 import uvloop
 from aiohttp import web
+from aiohttp.log import access_logger
 
 PROTOS = Path(__file__).parents[1] / "protos" / "shop.binpb"
 
 
-async def _http(app: web.Application, port: int) -> None:
-    runner = web.AppRunner(app, access_log=None)
+async def _http(app: web.Application, port: int, log: logging.Logger | None = None) -> None:
+    runner = web.AppRunner(app, access_log=log)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     await asyncio.Event().wait()
 
 
-async def rest(port: int) -> None:
+async def rest_logged(port: int) -> None:
+    """The same with the library's own access log, as `web.run_app` has it and as we have ours."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout)
+    await rest(port, access_logger)
+
+
+async def rest(port: int, log: logging.Logger | None = None) -> None:
     """One aiohttp route that answers JSON."""
 
     async def stock(request: web.Request) -> web.Response:
@@ -31,7 +39,7 @@ async def rest(port: int) -> None:
 
     app = web.Application()
     app.router.add_get("/stock/{sku}", stock)
-    await _http(app, port)
+    await _http(app, port, log)
 
 
 async def kafka(port: int) -> None:
@@ -94,7 +102,13 @@ async def websocket(port: int) -> None:
         await asyncio.Event().wait()
 
 
-PEERS: dict[str, Callable[[int], Awaitable[None]]] = {"rest": rest, "kafka": kafka, "grpc": grpc, "websocket": websocket}
+PEERS: dict[str, Callable[[int], Awaitable[None]]] = {
+    "rest": rest,
+    "rest-logged": rest_logged,
+    "kafka": kafka,
+    "grpc": grpc,
+    "websocket": websocket,
+}
 
 
 if __name__ == "__main__":

@@ -69,6 +69,8 @@ class TargetConfig(Part):
     verb: ClassVar[str]
     streams: ClassVar[Many] = Many.NEITHER
     safe: ClassVar[bool] = False
+    trusted: ClassVar[bool] = False
+    """Its replies are written by the gateway itself, so that they need not be read again to know that they are JSON."""
 
     backend: str
     """Which entry of `backends`."""

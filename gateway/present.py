@@ -74,6 +74,8 @@ def _reply(formats: Mapping[str, Format], form: Format, to: TargetConfig, contra
             return _enveloped(lambda message: codec.encode(plain(message)), JSON)
         return _bare(formats, form, to, contract)
     own = to.verb == "publish"  # a receipt is ours, and plain JSON whatever the target's format
+    if form.name == "json" and (own or (to.trusted and contract is None and formats[to.format] is form)):
+        return lambda message: message
     source = formats["json"] if own else formats[to.format]
     kind = None if contract is None or (own and not form.typed) else contract.reply
     return presenting(transcode(source, form, kind, merging=False), form.content_types[0])

@@ -80,6 +80,7 @@ class CallStub(TargetConfig):
     """Answer with one of the backend's answers."""
 
     verb: ClassVar[str] = "call"
+    trusted: ClassVar[bool] = True
 
     call: str = Field(examples=["stock"])
     """Which of the backend's `answers`."""
