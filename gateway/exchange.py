@@ -25,6 +25,8 @@ class Principal:
     claims: Mapping[str, str] = field(default_factory=dict)
 
 
+MARGIN_S = 0.05
+
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _PREFIX = f"{random.SystemRandom().getrandbits(48):012x}"
 _COUNT = count(1)
@@ -79,6 +81,14 @@ class Call:
             self.snapshot,
             self.each,
         )
+
+    def due(self, otherwise: float) -> float:
+        """By when a backend has ended its own waits (event-loop time), so that the caller still hears of it: a little before the
+        deadline, a quarter of the time before a near one. `otherwise`: how many seconds a call has that has no deadline.
+        """
+        now = asyncio.get_running_loop().time()
+        deadline = self.deadline
+        return now + otherwise if deadline is None else deadline - min(MARGIN_S, (deadline - now) / 4)
 
     def part(self, number: int) -> Call:
         """One message of it as a call of its own, without a deadline yet."""

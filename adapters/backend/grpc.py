@@ -24,8 +24,6 @@ from gateway.port import BackendConfig, Target, TargetConfig
 from gateway.task import Tasks
 from gateway.tls import BackendTls
 
-# A call ends before its caller's deadline, so that the caller still hears of it.
-MARGIN_S = 0.05
 # Every wait has a deadline: that of a call whose caller has none.
 DEFAULT_S = 30.0
 CHECK_S = 1.5
@@ -217,7 +215,7 @@ class _Method:
         call = exchange.call
         await self._ready(call)
         rpc = self._call("stream_stream")(metadata=self._backend.metadata(call))
-        replies = _Replies(exchange, rpc, None if self._many & Many.REQUESTS else _due(call), safe=self._safe)
+        replies = _Replies(exchange, rpc, None if self._many & Many.REQUESTS else call.due(DEFAULT_S), safe=self._safe)
 
         last = LastWord(rpc)
 
@@ -239,17 +237,12 @@ class _Method:
 
     async def _ready(self, call: Call) -> float:
         """Connected, with so many seconds left."""
-        due = _due(call)
+        due = call.due(DEFAULT_S)
         await self._backend.connected(due)
         left = due - asyncio.get_running_loop().time()
         if left <= 0:
             raise BackendError(Reason.TIMED_OUT, "the deadline passed before the call could be sent")
         return left
-
-
-def _due(call: Call) -> float:
-    """When the peer must have answered (event-loop time)."""
-    return call.deadline - MARGIN_S if call.deadline is not None else asyncio.get_running_loop().time() + DEFAULT_S
 
 
 class _Replies:

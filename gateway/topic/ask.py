@@ -18,7 +18,7 @@ from gateway.task import Tasks
 from gateway.template import Template
 from gateway.topic.feed import Feeds, Follower
 from gateway.topic.log import CORRELATION, ERROR, REPLY_TO, Log
-from gateway.topic.publish import Addressing, due, record_headers
+from gateway.topic.publish import DEFAULT_S, Addressing, record_headers
 
 log = logging.getLogger("polygate")
 
@@ -130,7 +130,7 @@ def ask(asking: Asking, target: Target, spec: AskTo) -> Handler:
         await asking.listen(spec.reply_to)
         headers = Headers((*record_headers(call, message), (CORRELATION, call.id), (REPLY_TO, spec.reply_to)))
         question = Message(message.body, message.content_type, key, headers)
-        record = await asking.reply(topic, question, call.id, due(call))
+        record = await asking.reply(topic, question, call.id, call.due(DEFAULT_S))
         failed = record.headers.get(ERROR)
         if failed is not None:
             raise failed_as(failed)

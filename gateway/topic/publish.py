@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar, Literal
@@ -17,8 +16,6 @@ from gateway.topic.log import RESERVED, Log, Place, rfc3339
 
 CREATED = Headers(((":status", "201"),))
 
-# A record's deadline ends before the caller's, so that the caller still hears of it.
-MARGIN_S = 0.05
 DEFAULT_S = 30.0
 # What a call's headers carry on into a record; anything else stays at the edge.
 CARRIED = ("traceparent", "tracestate")
@@ -53,11 +50,6 @@ def record_headers(call: Call, message: Message) -> Headers:
     return Headers((*own, *trace, ("x-request-id", call.id)))
 
 
-def due(call: Call) -> float:
-    """When the log must have answered (event-loop time)."""
-    return call.deadline - MARGIN_S if call.deadline is not None else asyncio.get_running_loop().time() + DEFAULT_S
-
-
 class Addressing:
     """Topic and key of a record, from the templates of a target."""
 
@@ -81,7 +73,7 @@ def publish(log: Log, target: Target, spec: PublishTo) -> Handler:
         call = exchange.call
         topic, key = address(call, message)
         record = Message(message.body, message.content_type, key, record_headers(call, message))
-        place = await log.append(topic, record, due(call))
+        place = await log.append(topic, record, call.due(DEFAULT_S))
         await exchange.accept(CREATED)
         await exchange.send(Message(receipt(place), JSON))
 

@@ -26,6 +26,14 @@ def test_a_call_with_another_deadline_or_other_headers_is_otherwise_the_same():
         assert {**{name: getattr(call, name) for name in names}, **changes} == {name: getattr(changed, name) for name in names}
 
 
+async def test_a_backend_is_due_a_little_before_its_caller_is_answered():
+    now = asyncio.get_running_loop().time()
+    assert now + 99.95 == pytest.approx(Call("1", "rest", "", deadline=now + 100).due(30.0), abs=0.01)
+    assert now + 0.025 < Call("1", "grpc", "", deadline=now + 0.04).due(30.0) < now + 0.04
+    assert Call("1", "grpc", "", deadline=now - 1).due(30.0) <= now - 0.5
+    assert now + 30 == pytest.approx(Call("1", "rest", "").due(30.0), abs=1)
+
+
 async def test_an_exchange_in_memory_gives_its_requests_then_the_end():
     exchange = Memory(ONE, TWO)
     assert [ONE, TWO] == [await exchange.receive(), await exchange.receive()]

@@ -20,9 +20,6 @@ from gateway.framing import NDJSON, SSE, ndjson
 from gateway.message import Message
 from gateway.port import Target
 
-# The caller must still hear of it when the deadline passes.
-MARGIN_S = 0.05
-
 # How many connections are tried while nothing has left: pooled ones may all have been closed by a peer that restarted.
 TRIES = 5
 
@@ -226,7 +223,7 @@ class Calling:
         """The answer within the deadline: with its whole body or, of a stream that has begun, without."""
         call = exchange.call
         now = asyncio.get_running_loop().time()
-        due = now + self._manner.seconds if call.deadline is None else call.deadline - MARGIN_S
+        due = call.due(self._manner.seconds)
         attempt = _Attempt(self._pool, self._reading, repeatable=upload is None)
         if due <= now:
             raise attempt.overdue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import pytest
@@ -13,7 +12,7 @@ from gateway.message import JSON, Headers, Message
 from gateway.port import Target
 from gateway.topic import Topics
 from gateway.topic.log import Place
-from gateway.topic.publish import DEFAULT_S, MARGIN_S, PublishTo, due, receipt
+from gateway.topic.publish import PublishTo, receipt
 from tests.fake_log import FakeLog, unreachable
 
 
@@ -65,12 +64,6 @@ async def test_what_the_log_refuses_is_refused_before_anything_is_accepted(log):
     with pytest.raises(BackendError):
         await handler(log)(exchange)
     assert exchange.headers is None
-
-
-async def test_the_record_is_due_a_little_before_its_caller_is_answered():
-    assert 100.0 - MARGIN_S == due(Call("1", "rest", "", deadline=100.0))
-    now = asyncio.get_running_loop().time()
-    assert now + DEFAULT_S <= due(Call("1", "rest", ""))
 
 
 def test_a_receipt_says_zeros_too():
