@@ -161,7 +161,7 @@ async def read_body(request: BaseRequest, headers: Headers, limit: int, seconds:
     content = request.content
     if content is EMPTY_PAYLOAD:
         return b""
-    encoding = (headers.get("content-encoding") or "").strip().lower()
+    encoding = headers.joined("content-encoding").strip().lower()
     if encoding not in {"", "identity", "gzip", "x-gzip", "deflate"}:
         raise CallerError(
             Reason.UNSUPPORTED_ENCODING, "this Content-Encoding is not served", details=(Allowed(("gzip", "deflate")),)

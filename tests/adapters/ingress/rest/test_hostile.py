@@ -366,6 +366,7 @@ async def test_a_stalled_body_is_408_at_its_deadline():
         (b"Content-Encoding: gzip", 400),
         (b"Content-Encoding: br", 415),
         (b"Content-Encoding: gzip, gzip", 415),
+        (b"Content-Encoding: gzip\r\nContent-Encoding: gzip", 415),
         (b"Content-Type: application/json; charset=utf-7", 415),
     ],
 )
