@@ -46,7 +46,9 @@ class MessageType:
         self._class: type[Message] = message_factory.GetMessageClass(descriptor)
         self._missing = _requirements(descriptor, {}) if whole else None
         self._flat = flat(descriptor)
-        self._required = tuple(field.name for field in descriptor.fields if _is_required(field)) if whole else ()
+        self._required = (
+            tuple((field.name, field.json_name) for field in descriptor.fields if _is_required(field)) if whole else ()
+        )
         self.part: MessageType = MessageType(descriptor, pool, whole=False) if self._missing is not None else self
 
     def _parse(self, value: Value) -> Message:
@@ -74,7 +76,7 @@ class MessageType:
         """The fields of a flat message, with those that are required among them; None where json_format is to say."""
         values = self._flat.values(value) if self._flat is not None else None
         if values is not None:
-            for name in self._required:
+            for name, _ in self._required:
                 if not values.get(name):
                     _malformed(f"{name} is required", f"/{name}")
         return values
@@ -97,6 +99,12 @@ class MessageType:
             message.ParseFromString(body)
         except DecodeError as error:
             _malformed(f"the message is not a {self.name}", "", error)
+        value = self._flat.read(message) if self._flat is not None else None
+        if value is not None:
+            for name, json_name in self._required:
+                if json_name not in value:
+                    _malformed(f"{name} is required", f"/{name}")
+            return value
         self._require(message)
         return self._plain(message)
 

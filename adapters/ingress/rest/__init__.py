@@ -24,6 +24,8 @@ from gateway.route import Endpoint
 from gateway.status import allowed
 from gateway.tls import ListenerTls
 
+_ALL = tuple(sorted(METHODS))
+
 
 class Config(ListenerConfig):
     """REST over HTTP/1.1, with SSE, NDJSON and JSON array out."""
@@ -181,6 +183,8 @@ class Rest:
         path, _, text = check_head(request, headers, self._config.max_fields).partition("?")
         check_method(method)
         target = f"{method} {path}"
+        if path == "*":  # RFC 9110 9.3.7: what the server as a whole can do; check_head lets it through for OPTIONS alone
+            return OptionsExchange(Call(new_id(), "rest", target, headers, peer=peer), request, _ALL), Endpoint("-", _nothing)
         query = query_of(text.partition("#")[0]) if text else ()
         found = self._view.find("rest", target)
         endpoint, error = found.endpoint, found.error

@@ -134,7 +134,7 @@ class StreamExchange(RestExchange):
         fields += "" if self._answer.keep_alive else "connection: close\r\n"
         transport = self.request.transport
         if transport is not None and not transport.is_closing():
-            transport.write(head(200, self.call.id, fields, headers))
+            transport.write(head(200, self.call.id, fields, headers.without("cache-control", "x-accel-buffering")))
         if kind == JSON:
             self._write(b"[")
         elif kind == SSE:

@@ -448,3 +448,11 @@ async def test_http_1_0_without_host_is_served_and_closed():
     async with shop() as made:
         seen = await exchange(made, b"GET /items/1 HTTP/1.0\r\n\r\n")
     assert (200, True) == (seen.status, seen.closed)
+
+
+async def test_options_of_the_server_as_a_whole_tells_every_method():
+    async with shop() as made:
+        seen = await exchange(made, get(b"*", method=b"OPTIONS"))
+        other = await exchange(made, get(b"*"))
+    assert (204, "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT") == (seen.status, seen.headers["allow"])
+    assert 400 == other.status
