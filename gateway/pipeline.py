@@ -54,7 +54,11 @@ def answerable(handler: Handler) -> Handler:
             raise
         except EndOfMessages as error:
             raise GatewayError(Reason.MALFORMED, "a message was expected, and none came") from error
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            # Cancelled by nobody: a library's future was. It would end a task without a word, and its caller would wait for ever.
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
             log.exception("exchange %s failed", exchange.call.id)
             raise GatewayError(Reason.BUG, f"something went wrong here ({exchange.call.id})") from error
 
