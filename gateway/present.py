@@ -14,6 +14,7 @@ from gateway.topic.event import EVENT, RECEIPT, mapped, plain
 from gateway.topic.tail import TailTo
 from gateway.translate import Present, Translate, presenting
 
+REMEMBERED_BYTES = 16 << 10
 _BODYLESS = frozenset({"GET", "HEAD", "DELETE"})
 
 
@@ -94,8 +95,6 @@ def _readable(form: Format) -> Present:
     """Bare JSON as it is. A record that is none is shown as a string, as in an event: it would break the array that it is in."""
     codec = form.codec(None)
 
-    # Followers of a topic are close together, and each would parse the same record.
-    @lru_cache(maxsize=64)
     def readable(body: bytes) -> bytes:
         try:
             codec.decode(body)
@@ -103,8 +102,11 @@ def _readable(form: Format) -> Present:
             return codec.encode(body.decode(errors="replace"))
         return body
 
+    # Followers of a topic are close together, and each would parse the same record. What is kept is 1 MiB at the most.
+    remembered = lru_cache(maxsize=64)(readable)
+
     def present(message: Message) -> Message:
-        body = readable(message.body)
+        body = (remembered if len(message.body) <= REMEMBERED_BYTES else readable)(message.body)
         if body is message.body or body == message.body:
             return message
         return Message(body, JSON, message.key, message.headers, message.cursor, message.timestamp)

@@ -32,13 +32,18 @@ def offsets_of(cursor: str) -> dict[int, int]:
 
 
 def plain(message: Message) -> dict[str, object]:
-    """An event as plain JSON. A JSON body is embedded, any other text is a string, bytes are base64 with an `encoding`."""
+    """An event as plain JSON. A JSON body is embedded, any other text is a string, bytes are base64 with an `encoding`
+    (of a key: `key_encoding`).
+    """
+    key = _text(message.key)
     event: dict[str, object] = {
         "cursor": message.cursor or "",
-        "key": _text(message.key),
+        "key": key,
         "timestamp": rfc3339(message.timestamp or 0),
         "headers": _headers(message),
     }
+    if key is None and message.key is not None:
+        event |= {"key": base64.b64encode(message.key).decode(), "key_encoding": "base64"}
     if message.content_type == JSON:
         try:
             return {**event, "body": _json(message.body)}

@@ -61,10 +61,6 @@ def test_bytes_stand_in_a_plain_event_in_base64():
     assert (base64.b64encode(b"\xff\x00").decode(), "base64") == (said["body"], said["encoding"])
 
 
-def test_a_key_that_is_no_text_is_not_shown_in_a_plain_event():
-    assert plain(event(b"1", key=b"\xff"))["key"] is None
-
-
 @pytest.mark.parametrize("body", [b"{", b"NaN", b"[1e999]", b"-Infinity", b'"\\ud800"', b"[" * 100_000, b"1" * 5000])
 def test_a_body_that_json_cannot_carry_on_is_shown_as_text(body):
     said = plain(event(body))
@@ -92,3 +88,11 @@ def test_a_mapped_event_has_key_and_body_in_base64():
 
 def test_a_mapped_event_without_a_key_has_no_such_field():
     assert "key" not in mapped(Message(b""))
+
+
+def test_a_key_that_is_no_text_is_told_from_one_that_is_not_there():
+    said = plain(Message(b"{}", JSON, key=b"\xff", cursor="0:1", timestamp=0))
+    assert ("/w==", "base64") == (said["key"], said["key_encoding"])
+    none = plain(Message(b"{}", JSON, cursor="0:1", timestamp=0))
+    assert none["key"] is None
+    assert "key_encoding" not in none
