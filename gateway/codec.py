@@ -127,7 +127,7 @@ def transcode(source: Format, target: Format, kind: Type | None, *, merging: boo
         # No bytes are a message too where a type says what that is: one that has nothing but defaults.
         if not fields and (body or source.typed or not (bodyless or kind is not None)):
             return plain(body, None)
-        value = merge(read_part(body) if body else {}, fields or {})
+        value = merge(read_part(body), fields or {}) if body else dict(fields or {})
         return encode(check_merged(value) if check_merged else value)
 
     return merged

@@ -43,10 +43,12 @@ class _Translated(Wrapper):
     """Replies are in the type that the caller asked for or, where it did not, in that of its latest message."""
 
     def __init__(self, inner: Exchange, translate: Translate) -> None:
-        super().__init__(inner)
+        call = inner.call
+        self.inner = inner
+        self.call = call
         self._translate = translate
-        self._reply_type = self.call.accepts
-        self._fields = self._merged() if translate.query and self.call.query else self.call.params
+        self._reply_type = call.accepts
+        self._fields = self._merged() if translate.query and call.query else call.params
 
     def _merged(self) -> Mapping[str, str]:
         call = self.call

@@ -135,14 +135,15 @@ class Rest:
     async def _handle(self, request: BaseRequest) -> StreamResponse:
         """One request. Raises nothing but cancellation and a lost connection."""
         exchange, endpoint = self._open(request)
+        answer: Answer | StreamAnswer
         try:
             if isinstance(exchange, StreamExchange):
                 answer = await self._stream(exchange, endpoint)
             else:
                 await endpoint.handler(exchange)
-                answer = await exchange.finish()
+                answer = exchange.answer()
         except GatewayError as error:
-            answer = await exchange.fail(error)
+            answer = exchange.failure(error)
         if not self._view.ready:
             answer.force_close()
         return answer.response
@@ -155,12 +156,12 @@ class Rest:
             await endpoint.handler(exchange)
             return await exchange.finish()
         except GatewayError as error:
-            return await exchange.fail(error)
+            return exchange.failure(error)
         except asyncio.CancelledError:
             if not self._streams[task]:
                 raise
             stopping = CallerError(Reason.OVERLOADED, "the gateway is stopping; go on elsewhere", outcome=Outcome.UNKNOWN)
-            return await exchange.fail(stopping)
+            return exchange.failure(stopping)
         finally:
             exchange.close()
             del self._streams[task]

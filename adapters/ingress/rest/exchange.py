@@ -6,6 +6,7 @@ import asyncio
 from http import HTTPStatus
 from typing import cast
 
+from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web import BaseRequest, StreamResponse
 
 from adapters.ingress.rest.answer import Answer, error_answer, head
@@ -43,7 +44,10 @@ class RestExchange(Exchange):
         if self._read:
             raise EndOfMessages
         self._read = True
-        body = await read_body(self.request, self.call.headers, self._limit, self._seconds)
+        request = self.request
+        body = b""
+        if request.content is not EMPTY_PAYLOAD:
+            body = await read_body(request, self.call.headers, self._limit, self._seconds)
         kind = self.call.headers.get("content-type")
         return Message(body, media_type(kind) if kind else JSON)
 
@@ -52,7 +56,7 @@ class RestExchange(Exchange):
             raise AssertionError("a second reply to a caller that gets one: refused when the config is loaded")
         self._reply = message
 
-    async def finish(self) -> Answer | StreamAnswer:
+    def answer(self) -> Answer:
         """The response, once the handler has returned."""
         status = int(self._headers.get(":status") or 200) if self._headers else 200
         reply = self._reply
@@ -62,7 +66,7 @@ class RestExchange(Exchange):
             return error_answer(reply.error, self.call.id)
         return Answer(status, reply.body, reply.content_type, self.call.id, self._headers)
 
-    async def fail(self, error: GatewayError) -> Answer | StreamAnswer:
+    def failure(self, error: GatewayError) -> Answer | StreamAnswer:
         """The response to an error, which here always comes before any answer."""
         return error_answer(error, self.call.id)
 
@@ -74,7 +78,7 @@ class OptionsExchange(RestExchange):
         super().__init__(call, request, 0, 0)
         self._methods = methods
 
-    async def finish(self) -> Answer:
+    def answer(self) -> Answer:
         return Answer(HTTPStatus.NO_CONTENT, b"", "", self.call.id, Headers((("allow", ", ".join(self._methods)),)))
 
 
@@ -194,7 +198,8 @@ class StreamExchange(RestExchange):
             if handle is not None:
                 handle.cancel()
 
-    async def finish(self) -> Answer | StreamAnswer:
+    async def finish(self) -> StreamAnswer:
+        """The end of the stream, once the handler has returned."""
         await self.accept()
         if self.call.accepts == JSON:
             self._write(b"]")
@@ -203,7 +208,7 @@ class StreamExchange(RestExchange):
         await self.request.writer.drain()
         return self._answer
 
-    async def fail(self, error: GatewayError) -> Answer | StreamAnswer:
+    def failure(self, error: GatewayError) -> Answer | StreamAnswer:
         """Before the head: a proper status. After it: in-band, and never a clean end."""
         if self._answer is None:
             return error_answer(error, self.call.id)

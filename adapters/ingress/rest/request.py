@@ -11,7 +11,6 @@ from urllib.parse import unquote_plus, urlsplit
 
 from aiohttp import web_exceptions
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web import BaseRequest, RequestPayloadError
 
 from gateway.errors import Allowed, CallerError, Reason
@@ -159,8 +158,6 @@ def _too_large(limit: int) -> CallerError:
 async def read_body(request: BaseRequest, headers: Headers, limit: int, seconds: float) -> bytes:
     """The whole body, decoded. Refused before reading where its declared length is over the limit."""
     content = request.content
-    if content is EMPTY_PAYLOAD:
-        return b""
     encoding = headers.joined("content-encoding").strip().lower()
     if encoding not in {"", "identity", "gzip", "x-gzip", "deflate"}:
         raise CallerError(
