@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
 import pytest
-from pydantic import PositiveInt, ValidationError  # noqa: F401  PositiveInt: named in an annotation below
+from pydantic import ByteSize, Field, PositiveInt, ValidationError  # noqa: F401  PositiveInt: named in an annotation below
 
 from gateway.part import Part
 
@@ -33,3 +35,34 @@ def test_a_default_is_validated_like_any_value():
 
 def test_what_stands_under_a_field_is_its_description():
     assert "What it is called." == Shop.model_json_schema()["properties"]["name"]["description"]
+
+
+class Numbers(Part):
+    """Fields that want numbers, and some that may have more."""
+
+    whole: int | None = None
+    """A whole number."""
+    real: Annotated[float, Field(gt=0)] = 1.0
+    """A number."""
+    size: ByteSize = ByteSize(1)
+    """A size."""
+    switch: bool | int = 0
+    """Either."""
+    anything: Any = None
+    """Whatever."""
+
+
+@pytest.mark.parametrize(("field", "kind"), [("whole", "int_type"), ("real", "float_type"), ("size", "byte_size")])
+def test_true_is_no_number(field, kind):
+    with pytest.raises(ValidationError) as caught:
+        Numbers.model_validate({field: True})
+    assert [(kind, (field,))] == [(error["type"], error["loc"]) for error in caught.value.errors()]
+
+
+def test_true_is_itself_where_a_field_may_be_that():
+    assert (True, True) == (Numbers(switch=True).switch, Numbers(anything=True).anything)
+
+
+def test_a_number_in_a_text_is_one_for_a_variable_fills_in_text():
+    numbers = Numbers.model_validate({"whole": "7", "real": "0.5", "size": "2KiB"})
+    assert (7, 0.5, 2048) == (numbers.whole, numbers.real, numbers.size)
