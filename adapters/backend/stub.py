@@ -67,10 +67,12 @@ class Answer(Part):
             strange = next((name for name in self.body if name not in kind.fields), None)
             if strange is not None:
                 return f"{strange} is no field of {kind.name}; there are {', '.join(dict.fromkeys(kind.fields))}"
-        if _has_variables(self.body):
+        fixed = _fixed(self.body)
+        if fixed is _FILLED:
             return None
         try:
-            kind.check(self.body)
+            # What a variable fills may be anything, and is not missing.
+            (kind.part if _has_variables(self.body) else kind).check(fixed)
         except GatewayError as error:
             return error.message
         return None
@@ -216,6 +218,18 @@ async def _last(exchange: Exchange) -> Message:
             last = await exchange.receive()
     except EndOfMessages:
         return last
+
+
+_FILLED = object()
+
+
+def _fixed(value: object) -> object:
+    """A body without all that variables fill; _FILLED where they fill the whole."""
+    if isinstance(value, dict):
+        return {key: fixed for key, part in value.items() if (fixed := _fixed(part)) is not _FILLED}
+    if isinstance(value, list):
+        return [fixed for part in value if (fixed := _fixed(part)) is not _FILLED]
+    return _FILLED if isinstance(value, str) and Template(value).names else value
 
 
 def _has_variables(value: object) -> bool:
