@@ -12,7 +12,7 @@ from gateway.errors import BackendError, CallerError, GatewayError, Reason
 from gateway.message import Message
 from gateway.port import Record
 from gateway.topic.feed import gone
-from gateway.topic.log import Offsets, Place
+from gateway.topic.log import Offsets, Place, no_partition
 
 MAX_BYTES = 1 << 20
 BATCH = 500
@@ -42,10 +42,13 @@ class FakeLog:
             raise BackendError(Reason.REFUSED, "there is no such topic")
         return self.topics[topic]
 
-    def put(self, topic: str, message: Message) -> Place:
+    def put(self, topic: str, message: Message, partition: int | None = None) -> Place:
         """Append at once, whatever is broken."""
         partitions = self.topics[topic]
+        if partition is not None and partition >= len(partitions):
+            raise no_partition(len(partitions))
         number = 0 if message.key is None else (murmur2(message.key) & 0x7FFFFFFF) % len(partitions)
+        number = number if partition is None else partition
         place = Place(topic, number, self._end(topic, number), next(self._clock))
         record = Record(topic, number, place.offset, place.timestamp, message.key, message.body, message.headers)
         partitions[number].append(record)
@@ -80,13 +83,13 @@ class FakeLog:
         last = records[-1].offset + 1 if records else 0
         return max(last, self.dropped.get((topic, partition), 0), self.extra.get((topic, partition), 0))
 
-    async def append(self, topic: str, message: Message, deadline: float) -> Place:
+    async def append(self, topic: str, message: Message, deadline: float, *, partition: int | None = None) -> Place:
         self._partitions(topic)
         if len(message.body) > MAX_BYTES:
             raise CallerError(Reason.TOO_LARGE, f"a record may have {MAX_BYTES} bytes")
         if deadline <= asyncio.get_running_loop().time():
             raise BackendError(Reason.UNREACHABLE, "too late")
-        return self.put(topic, message)
+        return self.put(topic, message, partition)
 
     async def starts(self, topic: str) -> Offsets:
         return {number: self.dropped.get((topic, number), 0) for number, _ in enumerate(self._partitions(topic))}

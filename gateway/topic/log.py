@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
+from gateway.errors import BackendError, Reason
 from gateway.message import Message
 from gateway.port import Record
 
@@ -42,11 +43,11 @@ class Reader(Protocol):
 class Log(Protocol):
     """What a broker's adapter gives. Every method ends within its own deadline."""
 
-    async def append(self, topic: str, message: Message, deadline: float) -> Place:
+    async def append(self, topic: str, message: Message, deadline: float, *, partition: int | None = None) -> Place:
         """Write one record, acknowledged by the log's own durability, before `deadline` (event-loop time).
 
-        The message's key chooses the partition. BackendError: UNREACHABLE (nothing was or will be written),
-        UNKNOWN_OUTCOME (it may have been), REFUSED (no such topic, not allowed). CallerError: TOO_LARGE.
+        The message's key chooses the partition unless it is told. BackendError: UNREACHABLE (nothing was or will be written),
+        UNKNOWN_OUTCOME (it may have been), REFUSED (no such topic or partition, not allowed). CallerError: TOO_LARGE.
         """
 
     async def starts(self, topic: str) -> Offsets:
@@ -57,6 +58,11 @@ class Log(Protocol):
 
     def reading(self, topic: str, at: Offsets) -> AbstractAsyncContextManager[Reader]:
         """Read every partition in `at` from its offset on. Without a group: other readers are not disturbed."""
+
+
+def no_partition(count: int) -> BackendError:
+    """The refusal of a partition that a topic does not have."""
+    return BackendError(Reason.REFUSED, f"the topic has no such partition: it has {count}, counted from 0")
 
 
 def rfc3339(milliseconds: int) -> str:

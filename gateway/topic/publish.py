@@ -30,8 +30,13 @@ class PublishTo(TargetConfig):
     """The topic. `{name}` is a path variable or a top-level field of the message."""
     key: str | None = Field(default=None, examples=["{customer}"])
     """The record's key, which chooses the partition: records of one key keep their order."""
+    partition: int | None = Field(default=None, ge=0, examples=[0])
+    """This partition, whatever the key; unless told the key chooses. One that the topic does not have is refused (502)."""
     ack: Literal["broker"] = "broker"
     """When to answer: `broker`, once the log has the record safe by its own measure."""
+
+    def writes(self) -> Sequence[str]:
+        return (self.publish,)
 
     def templates(self) -> Sequence[str]:
         return (self.publish,) if self.key is None else (self.publish, self.key)
@@ -73,7 +78,7 @@ def publish(log: Log, target: Target, spec: PublishTo) -> Handler:
         call = exchange.call
         topic, key = address(call, message)
         record = Message(message.body, message.content_type, key, record_headers(call, message))
-        place = await log.append(topic, record, call.due(DEFAULT_S))
+        place = await log.append(topic, record, call.due(DEFAULT_S), partition=spec.partition)
         await exchange.accept(CREATED)
         await exchange.send(Message(receipt(place), JSON))
 

@@ -141,6 +141,22 @@ class LogContract:
         chosen = {key: (await log.append(topic, Message(b"", key=key), soon())).partition for key in (b"bob", b"mia", b"ada")}
         assert {b"bob": 0, b"mia": 1, b"ada": 2} == chosen
 
+    async def test_a_partition_that_is_told_is_taken_whatever_the_key(self, log, new_topic):
+        topic = await new_topic(partitions=3)
+        places = [
+            await log.append(topic, Message(b"x", key=key), soon(), partition=partition)
+            for partition in range(3)
+            for key in (None, b"bob")
+        ]
+        assert [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)] == [(place.partition, place.offset) for place in places]
+
+    async def test_a_partition_that_a_topic_does_not_have_is_refused_and_nothing_written(self, log, new_topic):
+        topic = await new_topic(partitions=3)
+        with pytest.raises(BackendError) as caught:
+            await log.append(topic, Message(b"x"), soon(), partition=3)
+        assert Reason.REFUSED == caught.value.reason
+        assert {0: 0, 1: 0, 2: 0} == dict(await log.ends(topic))
+
     async def test_an_unknown_topic_is_refused(self, log):
         for asking in (log.starts(self.absent), log.ends(self.absent), log.append(self.absent, Message(b"x"), soon())):
             with pytest.raises(BackendError) as caught:

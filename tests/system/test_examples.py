@@ -294,6 +294,8 @@ async def topics_by_field(example: Example) -> None:
             answer = await curl(example.rest(f"/{region}/orders"), "--json", '{"sku":"tea"}')
             assert (201, f"orders.{region}") == (answer.status, answer.json["topic"])
         assert ["eu", "us"] == [(await feed.value())["region"] for feed in (europe, america)]
+    for sku in ("tea", "milk", "cup"):
+        assert 1 == (await curl(example.rest("/returns"), "--json", f'{{"sku":"{sku}"}}')).json["partition"]
 
 
 @case

@@ -171,8 +171,10 @@ class Kafka:
 
     # Log
 
-    def append(self, topic: str, message: Message, deadline: float) -> Coroutine[Any, Any, Place]:
-        return self._writer.append(topic, message, deadline)
+    def append(
+        self, topic: str, message: Message, deadline: float, *, partition: int | None = None
+    ) -> Coroutine[Any, Any, Place]:
+        return self._writer.append(topic, message, deadline, partition=partition)
 
     async def starts(self, topic: str) -> Offsets:
         return await self._offsets(topic, EARLIEST)

@@ -23,7 +23,7 @@ from adapters.backend.kafka.wire import AWAY, BACKOFF_S, REFUSALS, TROUBLES, Set
 from gateway.errors import BackendError, CallerError, GatewayError, Reason, translating
 from gateway.message import Message
 from gateway.task import Tasks
-from gateway.topic.log import Place
+from gateway.topic.log import Place, no_partition
 
 log = logging.getLogger("polygate")
 
@@ -200,7 +200,7 @@ class Writer:
 
     # Sending
 
-    async def append(self, topic: str, message: Message, deadline: float) -> Place:
+    async def append(self, topic: str, message: Message, deadline: float, *, partition: int | None = None) -> Place:
         """See `Log.append`."""
         producer, lanes = self._producer, self._lanes.get(topic)
         headers = headers_to(message.headers)
@@ -209,7 +209,7 @@ class Writer:
             raise CallerError(Reason.TOO_LARGE, f"a record of this topic holds at most {self._settings.record} bytes")
         if producer is None or lanes is None or topic in self._doors:
             producer, lanes = await self._ready(topic, deadline)
-        partition = self._partition(lanes, message.key)
+        partition = self._partition(lanes, message.key, partition)
         if self.held + size > self._settings.buffer:
             raise BackendError(Reason.OVERLOADED, "too many records are waiting for the broker")
         waiting = self._due(deadline)
@@ -237,11 +237,13 @@ class Writer:
         self.held -= size
         return Place(topic, partition, written.offset, timestamp if written.timestamp_type == 0 else written.timestamp)
 
-    def _partition(self, lanes: Lanes, key: bytes | None) -> int:
-        """Where a record goes. BackendError where that partition's broker is known to be away."""
+    def _partition(self, lanes: Lanes, key: bytes | None, told: int | None) -> int:
+        """Where a record goes. BackendError where there is no such partition, or its broker is known to be away."""
         leaders, away = lanes.leaders, self._cluster.away
-        if key is not None:
-            partition = chosen_by(key, len(leaders))
+        if told is not None and told >= len(leaders):
+            raise no_partition(len(leaders))
+        if told is not None or key is not None:
+            partition = told if told is not None else chosen_by(key or b"", len(leaders))
             if leaders[partition] not in away and leaders[partition] != NO_LEADER:
                 return partition
         else:

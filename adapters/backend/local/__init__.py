@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal, ParamSpec, Self, TypeVar
 
 from pydantic import Field
@@ -28,6 +29,7 @@ from gateway.task import Tasks
 from gateway.template import Template
 from gateway.topic import VERBS, Topics
 from gateway.topic.log import Offsets, Place, Reader
+from gateway.topic.publish import PublishTo
 
 log = logging.getLogger("polygate")
 
@@ -77,7 +79,15 @@ class Config(BackendConfig):
         named = (getattr(target, field, None) for field in ("publish", "ask", "tail", "reply_to"))
         # One with a variable is known per message only.
         fixed = (name for name in named if name is not None and not Template(name).names)
-        return [f"{name!r} cannot be the name of a topic: {NAMES}" for name in fixed if not is_name(name)]
+        refusals = [f"{name!r} cannot be the name of a topic: {NAMES}" for name in fixed if not is_name(name)]
+        if isinstance(target, PublishTo) and target.partition is not None and target.publish in self.topics:
+            count = self.topics[target.publish].partitions
+            if target.partition >= count:
+                refusals.append(f"{target.publish} has no partition {target.partition}: it has {count}, counted from 0")
+        return refusals
+
+    def owns(self) -> str | None:
+        return None if self.path == MEMORY else str(Path(self.path).resolve())
 
     def build(self) -> Local:
         return Local(self)
@@ -146,8 +156,8 @@ class Local(Backend):
             raise BackendError(Reason.UNREACHABLE, "the local log is not open")
         await self._commits.check()
 
-    async def append(self, topic: str, message: Message, deadline: float) -> Place:
-        return await self._log.append(topic, message, deadline)
+    async def append(self, topic: str, message: Message, deadline: float, *, partition: int | None = None) -> Place:
+        return await self._log.append(topic, message, deadline, partition=partition)
 
     async def starts(self, topic: str) -> Offsets:
         return await self._log.starts(topic)

@@ -14,7 +14,7 @@ from gateway.errors import BackendError, CallerError, Reason
 from gateway.message import NO_HEADERS, Headers, Message
 from gateway.port import Record
 from gateway.topic.feed import gone
-from gateway.topic.log import Offsets, Place
+from gateway.topic.log import Offsets, Place, no_partition
 
 READ_RECORDS = 256
 READ_BYTES = 4 << 20
@@ -91,12 +91,17 @@ class LocalLog:
         """Every partition of every topic."""
         return [partition for topic in self._topics.values() for partition in topic.partitions]
 
-    async def append(self, topic: str, message: Message, deadline: float) -> Place:
+    async def append(self, topic: str, message: Message, deadline: float, *, partition: int | None = None) -> Place:
         size = len(message.body) + len(message.key or b"") + sum(len(name) + len(value) for name, value in message.headers)
         if size > self._max_record_bytes:
             raise CallerError(Reason.TOO_LARGE, f"a record may have {self._max_record_bytes} bytes")
-        partition = self.make(topic).choose(message.key)
-        return await self._commits.append(partition, message, size + OVERHEAD, deadline)
+        known = self.find(topic)
+        count = len(known.partitions) if known is not None else 1
+        if partition is not None and partition >= count:
+            raise no_partition(count)  # before the topic is made: a refused record leaves nothing behind
+        found = self.make(topic)
+        chosen = found.choose(message.key) if partition is None else found.partitions[partition]
+        return await self._commits.append(chosen, message, size + OVERHEAD, deadline)
 
     async def starts(self, topic: str) -> Offsets:
         found = self.find(topic)

@@ -43,6 +43,15 @@ async def test_topic_and_key_come_from_path_and_message(log):
     assert [b"ada"] == [record.key for record in log.topics["orders.eu"][0]]
 
 
+async def test_a_partition_that_the_route_tells_is_taken_whatever_the_key():
+    log = FakeLog({"orders": 3})
+    spec = PublishTo(backend="b", publish="orders", key="{customer}", partition=2)
+    exchange = Memory(Message(b'{"customer":"bob"}', JSON))
+    await Topics(log).handler(Target("r", spec, fields=json.loads))(exchange)
+    assert [[], [], [b"bob"]] == [[record.key for record in partition] for partition in log.topics["orders"]]
+    assert 2 == json.loads(exchange.replies[0].body)["partition"]
+
+
 async def test_a_variable_that_nobody_gives_is_malformed_and_nothing_is_written(log):
     with pytest.raises(CallerError) as caught:
         await handler(log, key="{customer}")(Memory(Message(b"{}", JSON)))
