@@ -99,6 +99,7 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
         source.wrong((), "a config is a mapping with `listeners`, `backends` and `routes`; `polygate init` writes one")
         raise ConfigError(source.problems)
     config = Config(source, FileConfig.model_construct(listeners={}))
+    config.broken |= {str(where[0]) for where in source.unfilled if where}
     routes = _file(config, source.value)
     config.formats = dict(_formats())
     with _section(config, "contracts"):

@@ -69,6 +69,8 @@ class Source:
     value: object = None
     lines: dict[Where, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    unfilled: set[Where] = field(default_factory=set)
+    """The places whose variables could not be filled in: what else is wrong with them may only follow from that."""
 
     def line(self, where: Where) -> int:
         """The line of a path or, where it is not in the file, of the nearest that is."""
@@ -77,7 +79,9 @@ class Source:
         return self.lines.get(where, 1)
 
     def wrong(self, where: Where, text: str) -> None:
-        """Note a problem."""
+        """Note a problem, unless it is of a place that is unfilled."""
+        if where in self.unfilled:
+            return
         self.problems.append(Problem(self.file, self.line(where), path_text(where), text))
 
 
@@ -163,7 +167,11 @@ class _Reader:
             return text
         if "${" in text:
             # What a variable fills in is text, so that a password of digits stays one; a field that wants a number reads it.
-            return _VARIABLE.sub(lambda match: self._variable(match, where), text)
+            before = len(self._source.problems)
+            text = _VARIABLE.sub(lambda match: self._variable(match, where), text)
+            if len(self._source.problems) > before:
+                self._source.unfilled.add(where)
+            return text
         return text if event.style or event.tag else _typed(text)
 
     def _variable(self, match: re.Match[str], where: Where) -> str:
