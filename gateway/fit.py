@@ -4,7 +4,7 @@ nothing is weakened in silence.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 from gateway import registry
 from gateway.binding import Binding, PlannedRoute, check_calls
@@ -28,6 +28,7 @@ _TAIL_OPTIONS = ("start", "limit")
 def fitted(config: Config) -> tuple[PlannedRoute, ...]:
     """The routes that fit. Every problem is noted in the config's source."""
     _check_listeners(config)
+    _check_backends(config)
     protocols = {type(listener).protocol: type(listener) for listener in config.listeners.values() if listener.protocol}
     routes = tuple(found for route in config.routes if (found := _fit(config, protocols, route)) is not None)
     check_calls(config, routes)
@@ -51,6 +52,21 @@ def _check_listeners(config: Config) -> None:
         taken[host, port] = name
 
 
+def _check_backends(config: Config) -> None:
+    """No two may own the same: the second would only be refused when the gateway starts."""
+    owners: dict[str, str] = {}
+    for name, backend in config.backends.items():
+        owned = backend.owns()
+        if owned is None:
+            continue
+        if owned in owners:
+            first = owners[owned]
+            line = config.source.line(("backends", first))
+            text = f"has the same storage as {first} on line {line}, which can have one owner only: let routes name {first}"
+            config.source.wrong(("backends", name), text)
+        owners.setdefault(owned, name)
+
+
 def _overlap(host: str, other: str) -> bool:
     """Whether a port of one host is one of the other: a wildcard has every address of its family."""
     for one, two in ((host, other), (other, host)):
@@ -67,8 +83,7 @@ def _fit(config: Config, protocols: Mapping[str, type[ListenerConfig]], route: R
             source.wrong((*route.where, "when", protocol), f"no listener serves {protocol}{did_you_mean(protocol, protocols)}")
         if not route.config.when[protocol]:
             source.wrong((*route.where, "when", protocol), "names no call; take it out, or write one")
-    if sum(policy.kind == "observe" for policy in (*config.policies, *route.policies)) > 1:
-        source.wrong((*route.where, "policies"), "observe runs twice for this route: everything would be counted twice")
+    _check_policies(config, route)
     contract, known = _contract(config, route)
     if not known:
         return None
@@ -83,6 +98,24 @@ def _fit(config: Config, protocols: Mapping[str, type[ListenerConfig]], route: R
     if len(source.problems) > before or not bindings:
         return None
     return PlannedRoute(route.config.name, route.to, contract, tuple(bindings), source.line(route.where), route.config.example)
+
+
+def _check_policies(config: Config, route: Route) -> None:
+    """Each can do something where it stands."""
+    source = config.source
+    placed: list[tuple[Where, PolicyConfig]] = [
+        *((("policies", index), policy) for index, policy in enumerate(config.policies)),
+        *(((*route.where, "policies", index), policy) for index, policy in enumerate(route.policies)),
+    ]
+    if sum(policy.kind == "observe" for _, policy in placed) > 1:
+        source.wrong((*route.where, "policies"), "observe runs twice for this route: everything would be counted twice")
+    broken = "listeners" in config.broken
+    everywhere = None if broken else _limit(config, {part.protocol for part in config.listeners.values() if part.protocol})
+    here = None if broken else _limit(config, route.config.when)
+    for number, (where, policy) in enumerate(placed):
+        before = [other for _, other in placed[:number]]
+        for field, refusal in policy.refusals(before, everywhere if number < len(config.policies) else here):
+            source.wrong((*where, field), refusal)
 
 
 def _contract(config: Config, route: Route) -> tuple[Contract | None, bool]:
@@ -167,11 +200,25 @@ def _bind(config: Config, listener: type[ListenerConfig], route: Route, contract
     if (refusal := _misfit(protocol, wire, target, each=each) or _misreply(protocol, route.to, contract)) is not None:
         source.wrong(where, refusal)
         return None
+    if any(_calls_itself(part, route.to, call) for part in config.listeners.values() if part.protocol == protocol):
+        source.wrong(where, f"the target writes to {call}, so every record would call this route again, without end")
     _check_templates(config, route, contract, names, protocol)
     _check_variables(config, route, contract, names, where)
     many = Many.BOTH if each else (wire & target if protocol != "websocket" else wire)
-    limit = max((part.limit() for part in config.listeners.values() if part.protocol == protocol), default=1 << 20)
+    limit = _limit(config, {protocol})
     return Binding(protocol, call, method, pattern, many, each, tuple(_always(config, route, limit)), where)
+
+
+def _calls_itself(listener: ListenerConfig, to: TargetConfig, call: str) -> bool:
+    consumed = listener.consumes(call)
+    return consumed is not None and any((to.backend, topic) == consumed for topic in to.writes())
+
+
+def _limit(config: Config, protocols: Container[str]) -> int | None:
+    """The largest message that any listener of these protocols takes; None where one has no limit of its own."""
+    limits = [part.limit() for part in config.listeners.values() if part.protocol in protocols]
+    known = [limit for limit in limits if limit is not None]
+    return max(known) if known and len(known) == len(limits) else None
 
 
 def _misfit(protocol: str, wire: Many, target: Many, *, each: bool) -> str | None:
@@ -238,12 +285,12 @@ def _given(form: Format, to: TargetConfig, contract: Contract | None, protocol: 
     return contract.request.fields, f"a field of {contract.request.name}"
 
 
-def _always(config: Config, route: Route, limit: int) -> Iterator[PolicyConfig]:
+def _always(config: Config, route: Route, limit: int | None) -> Iterator[PolicyConfig]:
     """The policies of a route in their order: those that always run, the file's, the route's own."""
     own = (*config.policies, *route.policies)
     named = {policy.kind for policy in own}
     for kind in ALWAYS:
         if kind not in named:
             model = registry.load(registry.POLICY, kind)
-            yield model(kind=kind, limit=limit) if kind == "size" else model(kind=kind)
+            yield model(kind=kind, limit=limit) if kind == "size" and limit is not None else model(kind=kind)
     yield from own

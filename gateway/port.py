@@ -89,6 +89,10 @@ class TargetConfig(Part):
         """The contract's method that it calls ("shop.v1.Stock/Get"), where it calls one by name."""
         return None
 
+    def writes(self) -> Sequence[str]:
+        """Every topic of its backend that a message makes records on, as templates: a listener of one would call it again."""
+        return ()
+
     def refusals(self, contract: Contract | None) -> Sequence[str]:
         """Why this target cannot work, as far as can be told when loading."""
         del contract
@@ -177,6 +181,10 @@ class BackendConfig(Part, ABC):
         del target, contract
         return ()
 
+    def owns(self) -> str | None:
+        """The storage that it must have for itself alone, by one name however the config writes it; None for none."""
+        return None
+
     @abstractmethod
     def build(self) -> Backend:
         """The backend, not yet connected."""
@@ -230,12 +238,17 @@ class ListenerConfig(Part, ABC):
     def build(self, name: str, view: View) -> Ingress:
         """The ingress, not yet listening. `name` is its entry in `listeners`."""
 
-    def limit(self) -> int:
-        """The largest message that it takes, in bytes."""
-        return 1 << 20
+    def limit(self) -> int | None:
+        """The largest message that it takes, in bytes; None where it has no limit of its own."""
+        return None
 
     def asks(self) -> Sequence[str] | None:
         """Every call that it will ever make, as a route writes it under `when:`; None where that is up to its callers."""
+        return None
+
+    def consumes(self, when: str) -> tuple[str, str] | None:
+        """The backend and the topic that a call comes from; None where it comes from a caller."""
+        del when
         return None
 
     def refusals(self, backends: Mapping[str, BackendConfig]) -> Sequence[tuple[str, str]]:

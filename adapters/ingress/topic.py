@@ -51,6 +51,9 @@ class Config(ListenerConfig):
     def asks(self) -> Sequence[str]:
         return self.topics
 
+    def consumes(self, when: str) -> tuple[str, str] | None:
+        return (self.backend, when) if when in self.topics else None
+
     def refusals(self, backends: Mapping[str, BackendConfig]) -> Sequence[tuple[str, str]]:
         sources = ", ".join(name for name, backend in backends.items() if backend.consumable) or "none"
         if self.backend not in backends:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from enum import Enum
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from gateway.exchange import Exchange, Handler
 from gateway.part import Part
@@ -30,7 +31,17 @@ class Policy(Protocol):
 class PolicyConfig(Part, ABC):
     """The config of a policy. `kind` is the name that it is registered by."""
 
+    identifies: ClassVar[bool] = False
+    """Whether it finds out who calls (`call.principal`), for those that run inside of it."""
+
     kind: str
+
+    def refusals(self, before: Sequence[PolicyConfig], limit: int | None) -> Sequence[tuple[str, str]]:
+        """Why it cannot work behind those that run before it, on listeners that take messages of `limit` bytes (None: they say
+        nothing of that): (field, reason).
+        """
+        del before, limit
+        return ()
 
     @abstractmethod
     def build(self, route: str, protocol: str) -> Policy:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_network
 from typing import Literal, Self
@@ -33,8 +33,10 @@ class Config(PolicyConfig):
     burst: int | None = Field(default=None, ge=1, le=1_000_000, examples=[200])
     """How many it may send at once after a pause: the size of the bucket. As many as `limit` unless told."""
     by: By = "address"
-    """Who one caller is: an address (of IPv6 the /64 network, for one host has all of it), the value of a header, a principal,
-    or everybody of the route together. Callers without the header or the principal share one bucket.
+    """Who one caller is: an address (of IPv6 the /64 network, for one host has all of it), the value of a header, a principal
+    (whom a policy before this one found the caller to be: no kind of policy that comes with the gateway finds that out yet, and
+    without one `principal` is refused), or everybody of the route together. Callers without the header or the principal share
+    one bucket.
     """
     header: str | None = Field(default=None, pattern=r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$", examples=["x-api-key"])
     """The header, for `by: header`."""
@@ -50,6 +52,12 @@ class Config(PolicyConfig):
         if (self.by == "header") != (self.header is not None):
             raise ValueError("`by: header` and the name in `header` belong together")
         return self
+
+    def refusals(self, before: Sequence[PolicyConfig], limit: int | None) -> Sequence[tuple[str, str]]:
+        del limit
+        if self.by != "principal" or any(policy.identifies for policy in before):
+            return ()
+        return (("by", "no policy before it finds out who calls, so all callers would share one bucket; use address or header"),)
 
     def build(self, route: str, protocol: str) -> Policy:
         del protocol

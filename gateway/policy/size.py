@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import ByteSize, Field
@@ -20,6 +21,14 @@ class Config(PolicyConfig):
     kind: Literal["size"] = "size"
     limit: ByteSize = Field(default=ByteSize(1 << 20), ge=0, examples=["64KiB"])
     """The most bytes that one message may have, as they came from the wire and after decompression."""
+
+    def refusals(self, before: Sequence[PolicyConfig], limit: int | None) -> Sequence[tuple[str, str]]:
+        del before
+        if limit is None or self.limit <= limit:
+            return ()
+        return (
+            ("limit", f"has no effect: no listener takes more than {limit} bytes; raise the listener's limit, or lower this one"),
+        )
 
     def build(self, route: str, protocol: str) -> Policy:
         del route, protocol

@@ -33,9 +33,14 @@ class AskTo(TargetConfig):
     ask: str = Field(min_length=1, examples=["quotes.asked"])
     """The topic that is asked. `{name}` is a path variable or a top-level field of the message."""
     reply_to: str = Field(min_length=1, examples=["quotes.answered"])
-    """The topic that replies come back on: one name, no template, for it is read from the start."""
+    """The topic that replies come back on: one name, no template, for it is read from before the first question is sent, from
+    its present end on.
+    """
     key: str | None = Field(default=None, examples=["{sku}"])
     """The record's key."""
+
+    def writes(self) -> Sequence[str]:
+        return (self.ask, self.reply_to)
 
     def templates(self) -> Sequence[str]:
         return (self.ask,) if self.key is None else (self.ask, self.key)
