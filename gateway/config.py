@@ -6,18 +6,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from gateway import registry
 from gateway.codec import NO_CONTRACTS, Contracts, Format
-from gateway.part import Part
+from gateway.part import Part, Written
 from gateway.policy import PolicyConfig
 from gateway.port import BackendConfig, ListenerConfig, TargetConfig
 from gateway.remedy import did_you_mean, validated
 from gateway.source import ConfigError, Source, Where, read
 
+_NAMED = "letters, digits, dot, dash and underscore, the first a letter or a digit, as in place-order"
 VERBS = ("call", "publish", "ask", "tail")
 
 
@@ -33,7 +34,7 @@ class DrainConfig(Part):
 class RouteConfig(Part):
     """Which calls go where."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100, examples=["place-order"])
+    name: Annotated[str, Written(r"^[A-Za-z0-9][A-Za-z0-9._-]*$", _NAMED)] = Field(max_length=100, examples=["place-order"])
     """What logs, metrics and errors call it."""
     when: Mapping[str, str | tuple[str, ...]] = Field(
         min_length=1, examples=[{"rest": "POST /orders/{customer}", "grpc": "shop.v1.Orders/Place", "websocket": "/orders"}]

@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ByteSize, ConfigDict, ValidationInfo, field_validator
+from pydantic.annotated_handlers import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import PydanticCustomError
+from pydantic_core.core_schema import CoreSchema, no_info_after_validator_function
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How a text must be written: a pattern for programs, and words with an example for whoever wrote it otherwise.
+
+    It stands in an annotation: `Annotated[str, Written(r"^[a-z]+$", "lower-case letters, as in tea")]`.
+    """
+
+    pattern: str
+    words: str
+
+    def check(self, text: str) -> str:
+        """The text. Raises ValueError in our words."""
+        if not re.search(self.pattern, text) or text.endswith("\n"):
+            raise ValueError(f"must be {self.words}")
+        return text
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "pattern": self.pattern}
 
 
 class Part(BaseModel):

@@ -75,7 +75,7 @@ def _told(model: type[Part], value: object, errors: ValidationError) -> Iterator
             wanted.setdefault(at, []).append(word)
             if word == "a text" and isinstance(error["input"], int | float):
                 unquoted.add(at)
-        elif kind == "too_short":
+        elif kind == "too_short" or (kind == "string_too_short" and error["ctx"]["min_length"] == 1):
             yield at, "must not be empty"
         else:
             yield at, _sentence(error["msg"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import grpc
 import grpc.aio
@@ -20,6 +20,7 @@ from adapters.grpc.metadata import REQUEST_ID, Metadata, metadata_of
 from gateway.errors import BackendError, Reason
 from gateway.exchange import Call, EndOfMessages, Exchange, Handler, relay
 from gateway.message import PROTOBUF, Headers, Many, Message
+from gateway.part import Written
 from gateway.port import BackendConfig, Target, TargetConfig
 from gateway.task import Tasks
 from gateway.tls import BackendTls
@@ -45,7 +46,9 @@ class CallTo(TargetConfig):
 
     verb: ClassVar[str] = "call"
 
-    call: str = Field(pattern=r"^[A-Za-z_][\w.]*/[A-Za-z_]\w*$", examples=["shop.v1.Stock/Get"])
+    call: Annotated[str, Written(r"^[A-Za-z_][\w.]*/[A-Za-z_]\w*$", "package.Service/Method, as in shop.v1.Stock/Get")] = Field(
+        examples=["shop.v1.Stock/Get"]
+    )
     """The method's full name."""
     format: str = "protobuf"
     """How the target's messages are written."""

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from gateway.exchange import Call, Exchange, Handler, Wrapper
 from gateway.message import NO_HEADERS, Headers, Message
-from gateway.part import Part
+from gateway.part import Part, Written
 from gateway.policy import Guard, Policy, PolicyConfig
 
 # RFC 9110 7.6.1: they belong to one connection; and those that say how a message is framed, which its wire sets itself.
@@ -40,10 +40,14 @@ def _lower(name: str) -> str:
     return name
 
 
-Name = Annotated[str, Field(pattern=r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$"), AfterValidator(_lower)]
+HEADER_NAME = Written(
+    r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$", "the name of a header: letters, digits and dashes, no space and no colon, as in x-tenant"
+)
+Name = Annotated[str, HEADER_NAME, AfterValidator(_lower)]
 """A header's name (RFC 9110 5.1), in any case."""
+_VALUES = "printable ASCII without a space at either end, as in max-age=60: every wire can carry that"
 # Printable ASCII, no space at either end: what every wire can carry.
-Value = Annotated[str, Field(pattern=r"^([!-~]([ -~]*[!-~])?)?$", max_length=8192)]
+Value = Annotated[str, Written(r"^([!-~]([ -~]*[!-~])?)?$", _VALUES), Field(max_length=8192)]
 
 
 class Rules(Part):

@@ -7,13 +7,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_network
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
 from gateway.errors import CallerError, Reason, RetryAfter
 from gateway.exchange import Call, Exchange, Handler
 from gateway.policy import Guard, Policy, PolicyConfig
+from gateway.policy.headers import HEADER_NAME
 
 Per = Literal["second", "minute"]
 By = Literal["address", "header", "principal", "route"]
@@ -38,7 +39,7 @@ class Config(PolicyConfig):
     without one `principal` is refused), or everybody of the route together. Callers without the header or the principal share
     one bucket.
     """
-    header: str | None = Field(default=None, pattern=r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$", examples=["x-api-key"])
+    header: Annotated[str, HEADER_NAME] | None = Field(default=None, examples=["x-api-key"])
     """The header, for `by: header`."""
     callers: int = Field(default=10_000, ge=1, le=1_000_000)
     """How many callers are remembered. Beyond that the one who has been away longest is forgotten, and starts with a full

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import pytest
 from pydantic import ByteSize, Field, PositiveInt, ValidationError  # noqa: F401  PositiveInt: named in an annotation below
 
-from gateway.part import Part
+from gateway.part import Part, Written
 
 
 class Shop(Part):
@@ -66,3 +67,27 @@ def test_true_is_itself_where_a_field_may_be_that():
 def test_a_number_in_a_text_is_one_for_a_variable_fills_in_text():
     numbers = Numbers.model_validate({"whole": "7", "real": "0.5", "size": "2KiB"})
     assert (7, 0.5, 2048) == (numbers.whole, numbers.real, numbers.size)
+
+
+class Spelt(Part):
+    """Texts that must be written in one way."""
+
+    word: Annotated[str, Written(r"^[a-z]+$", "lower-case letters, as in tea")] | None = None
+    """A word."""
+    named: Mapping[Annotated[str, Written(r"^[a-z]+$", "lower-case letters, as in tea")], int] = {}
+    """Some by name."""
+
+
+@pytest.mark.parametrize("word", ["Tea", "", "tea\n"])
+def test_a_text_that_is_written_otherwise_is_told_in_words_how(word):
+    with pytest.raises(ValidationError, match="must be lower-case letters, as in tea"):
+        Spelt(word=word)
+    with pytest.raises(ValidationError, match="must be lower-case letters, as in tea"):
+        Spelt(named={word: 1})
+
+
+def test_programs_are_told_the_pattern():
+    assert ("tea", {"tea": 1}) == (Spelt(word="tea").word, Spelt(named={"tea": 1}).named)
+    schema = Spelt.model_json_schema()["properties"]
+    assert "^[a-z]+$" == schema["word"]["anyOf"][0]["pattern"]
+    assert ["^[a-z]+$"] == list(schema["named"]["patternProperties"])

@@ -20,6 +20,7 @@ from gateway.codec import Contract
 from gateway.errors import BackendError, Reason
 from gateway.exchange import Handler
 from gateway.message import JSON, PROTOBUF, Many
+from gateway.part import Written
 from gateway.port import BackendConfig, Target, TargetConfig
 from gateway.template import Template
 from gateway.tls import BackendTls
@@ -141,7 +142,9 @@ class Config(BackendConfig):
     """The most bytes of the answer's status line, and of each header field."""
     max_headers: int = Field(default=100, ge=1, le=1000)
     """The most header fields of an answer."""
-    health: str | None = Field(default=None, pattern=r"^/\S*$", examples=["/healthz"])
+    health: Annotated[str, Written(r"^/\S*$", "a path without spaces, as in /healthz")] | None = Field(
+        default=None, examples=["/healthz"]
+    )
     """A path that answers 2xx when the server is well. Without one, a connection is enough."""
     tls: Tls | None = None
     """For https; the system's certificates unless told."""

@@ -23,7 +23,7 @@ from gateway.codec import Contract
 from gateway.errors import BackendError, Reason
 from gateway.exchange import Handler
 from gateway.message import Message
-from gateway.part import Part
+from gateway.part import Part, Written
 from gateway.port import Backend, BackendConfig, Deliver, Subscription, Target, TargetConfig
 from gateway.task import Tasks
 from gateway.template import Template
@@ -57,7 +57,7 @@ class Config(BackendConfig):
 
     path: str = Field(min_length=1, examples=["var/log.db", MEMORY])
     """The SQLite file; it and its folder are made. `:memory:` keeps nothing when the process ends."""
-    topics: Mapping[Annotated[str, Field(pattern=PATTERN)], TopicConfig] = Field(
+    topics: Mapping[Annotated[str, Written(PATTERN, f"the name of a topic: {NAMES}, as in orders.placed")], TopicConfig] = Field(
         default_factory=dict, examples=[{"orders.placed": {"partitions": 3}}]
     )
     """Topics that are to differ from the rest."""

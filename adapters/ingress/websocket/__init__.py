@@ -20,6 +20,7 @@ from adapters.ingress.websocket.wire import Wire
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Call, new_id
 from gateway.message import BYTES, JSON, PROTOBUF, TEXT, Many
+from gateway.part import Written
 from gateway.port import Address, Bind, ListenerConfig, View, limit_unsent, split_bind
 from gateway.route import Found
 from gateway.task import Tasks
@@ -38,8 +39,11 @@ _ACCEPTS = {"json": JSON, "protobuf": PROTOBUF}
 
 
 # RFC 9110 5.6.2, and what a browser sends as an Origin (RFC 6454 7.1): lower case, no path. Anything else could never match.
-_WORD = r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$"
-_ORIGIN = r"^(\*|null|[a-z][a-z0-9+.-]*://[^/?#\sA-Z]+)$"
+_SUBPROTOCOL = Written(r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$", "a word without spaces or commas, as in chat.v1")
+_ORIGIN = Written(
+    r"^(\*|null|[a-z][a-z0-9+.-]*://[^/?#\sA-Z]+)$",
+    "a scheme and a host in lower case and no path, as in https://shop.example, or *",
+)
 
 
 class Config(ListenerConfig):
@@ -57,10 +61,10 @@ class Config(ListenerConfig):
     """What text frames hold."""
     binary: Literal["protobuf", "bytes"] = "protobuf"
     """What binary frames hold."""
-    subprotocols: tuple[Annotated[str, Field(pattern=_WORD)], ...] = ()
+    subprotocols: tuple[Annotated[str, _SUBPROTOCOL], ...] = ()
     """Names that a caller may ask for; the first of these that it offers is agreed on. `json` and `protobuf` choose the format
     of replies; without one they come in the format of the latest request."""
-    origins: tuple[Annotated[str, Field(pattern=_ORIGIN)], ...] = Field(default=(), examples=[["https://shop.example"]])
+    origins: tuple[Annotated[str, _ORIGIN], ...] = Field(default=(), examples=[["https://shop.example"]])
     """Whose pages may connect besides those of the same host; "*" for anybody's. A caller that is no browser names none."""
     compression: Literal["none", "deflate"] = "none"
     """Offer permessage-deflate: fewer bytes for much processor time and memory."""
