@@ -1,6 +1,7 @@
 """The command `polygate`: run a config, check it, explain a call, list the routes, write a starter file.
 
-Exit codes: 0 all is well; 1 the config is wrong, or a check failed; 2 the command line is wrong; 3 the gateway could not start.
+Exit codes: 0 all is well; 1 the config is wrong, a check failed, or an explained call would be refused; 2 the command line is
+wrong; 3 the gateway could not start.
 """
 
 from __future__ import annotations
@@ -131,12 +132,20 @@ def explain_call(options: argparse.Namespace) -> int:
     except ValueError as error:
         _complain(f"polygate explain: {error}")
         return USAGE
-    told = explain.explain(plan(options.config), options.call, options.body)
+    body: str | None = options.body
+    if body is not None and body.startswith("@"):
+        try:
+            body = Path(body[1:]).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            why = (error.strerror or "").lower() if isinstance(error, OSError) else "it is not UTF-8"
+            _complain(f"polygate explain: {body[1:]} cannot be read: {why}")
+            return USAGE
+    told = explain.explain(plan(options.config), options.call, body)
     if options.json:
         _json(told)
     else:
         _say(explain.text(told))
-    return OK if told["route"] is not None else WRONG
+    return OK if told["route"] is not None and "refused" not in told else WRONG
 
 
 def routes(options: argparse.Namespace) -> int:
@@ -203,10 +212,10 @@ def _command(
     )
     sub.set_defaults(action=action)
     told = f"the config file ({DEFAULT} unless told)"
-    if name == "explain":
-        sub.add_argument("--config", "-c", type=Path, default=DEFAULT, help=told)
-    elif name in {"run", "check", "routes"}:
-        sub.add_argument("config", nargs="?", type=Path, default=DEFAULT, help=told)
+    if name in {"run", "check", "routes", "explain"}:
+        sub.add_argument("--config", "-c", type=Path, metavar="FILE", help=told)
+    if name in {"run", "check", "routes"}:
+        sub.add_argument("file", nargs="?", type=Path, help="the same, without -c")
     if name in {"check", "explain", "routes", "version"}:
         sub.add_argument("--json", action="store_true", help="for programs")
     return sub
@@ -228,7 +237,7 @@ def parser() -> argparse.ArgumentParser:
     explaining = _command(commands, "explain", explain_call)
     explaining.add_argument("call", help="the call, as its protocol writes it (see the examples)")
     explaining.add_argument(
-        "--body", "-b", help="a JSON message: shows the record or request that it becomes, or why it would not"
+        "--body", "-b", help="a JSON message, or @FILE: shows the record or request that it becomes, or why it would not"
     )
     _command(commands, "routes", routes)
     _command(commands, "schema", show_schema)
@@ -238,9 +247,21 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; where a command takes a config, it is in `config`. Exits 2 where it is wrong."""
+    top = parser()
+    options = top.parse_args(arguments)
+    if "config" in options:
+        given = [file for file in (options.config, getattr(options, "file", None)) if file is not None]
+        if len(given) > 1:
+            top.error(f"one config file at a time: {given[0]} or {given[1]}")
+        options.config = given[0] if given else DEFAULT
+    return options
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The entry point; returns the exit code."""
-    options = parser().parse_args(arguments)
+    options = _parsed(arguments)
     try:
         return int(options.action(options))
     except ConfigError as error:

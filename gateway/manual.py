@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 EPILOG = """\
-exit codes: 0 all is well; 1 the config is wrong, or a check failed; 2 the command line is wrong; 3 it could not start
+exit codes: 0 all is well; 1 the config is wrong, a check failed, or an explained call would be refused; 2 the command line is
+  wrong; 3 it could not start
 
 first steps:
   polygate init gateway.yaml               write a commented starter file
@@ -35,6 +36,9 @@ examples:
   polygate explain /feed                           WebSocket: a path
   polygate explain "topic quotes.asked"            a record of a topic that is consumed
   polygate explain "POST /orders/ada" --body '{"sku": "tea", "quantity": 2}' -c my.yaml
+  polygate explain "POST /orders/ada" --body @order.json
+
+It exits 1 where no route has the call, or where its body would be refused.
 """,
     "routes": """\
 examples:

@@ -215,3 +215,42 @@ def test_run_tells_where_it_listens_serves_and_ends_with_a_signal(process):
         assert b'"hello"' == answer.read()
     process.send_signal(signal.SIGTERM)
     assert OK == process.wait(20)
+
+
+@pytest.mark.parametrize("command", ["check", "routes"])
+def test_the_config_is_named_with_c_or_without(config, capsys, command):
+    path = config()
+    told = set()
+    for arguments in ([path], ["-c", path], ["--config", path]):
+        assert OK == main([command, *arguments])
+        told.add(capsys.readouterr().out)
+    assert 1 == len(told)
+
+
+def test_two_configs_are_one_too_many(config, capsys):
+    path = config()
+    with pytest.raises(SystemExit) as caught:
+        main(["check", path, "-c", "other.yaml"])
+    assert USAGE == caught.value.code
+    assert f"one config file at a time: other.yaml or {path}" in capsys.readouterr().err
+
+
+def test_explain_exits_1_where_the_body_would_be_refused(tmp_path, capsys):
+    body = tmp_path / "order.json"
+    call = ["explain", "POST /orders/ada", "-c", str(ROOT / "config/gateway.yaml"), "--body", f"@{body}"]
+    body.write_text('{"sku": "tea", "quantity": 2}')
+    assert OK == main(call)
+    assert "orders.placed" in capsys.readouterr().out
+    body.write_text('{"sku": "tea", "quantity": "lots"}')
+    assert WRONG == main(call)
+    assert "which is refused" in capsys.readouterr().out
+
+
+def test_explain_says_which_file_of_a_body_cannot_be_read(tmp_path, capsys):
+    body = tmp_path / "order.json"
+    call = ["explain", "POST /orders/ada", "-c", str(ROOT / "config/gateway.yaml"), "--body", f"@{body}"]
+    assert USAGE == main(call)
+    assert f"polygate explain: {body} cannot be read: no such file or directory\n" == capsys.readouterr().err
+    body.write_bytes(b"\xff")
+    assert USAGE == main(call)
+    assert f"polygate explain: {body} cannot be read: it is not UTF-8\n" == capsys.readouterr().err
