@@ -34,6 +34,8 @@ class Binding:
     each: bool
     """Whether every message of the caller becomes an exchange of its own."""
     policies: tuple[PolicyConfig, ...]
+    limit: int | None
+    """The largest message that a listener of the protocol takes, in bytes; None where one has no limit of its own."""
     where: Where
 
 

@@ -206,7 +206,7 @@ def _bind(config: Config, listener: type[ListenerConfig], route: Route, contract
     _check_variables(config, route, contract, names, where)
     many = Many.BOTH if each else (wire & target if protocol != "websocket" else wire)
     limit = _limit(config, {protocol})
-    return Binding(protocol, call, method, pattern, many, each, tuple(_always(config, route, limit)), where)
+    return Binding(protocol, call, method, pattern, many, each, tuple(_always(config, route, limit)), limit, where)
 
 
 def _calls_itself(listener: ListenerConfig, to: TargetConfig, call: str) -> bool:

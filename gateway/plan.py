@@ -43,7 +43,8 @@ class Plan:
 
     def _endpoint(self, route: PlannedRoute, binding: Binding, handler: Handler) -> Endpoint:
         translate = translation(self.config.formats, route.to, route.contract, binding.protocol, binding.method)
-        policies = [policy.build(route.name, binding.protocol) for policy in binding.policies]
+        running = [policy for policy in binding.policies if not policy.idle(binding.limit)]
+        policies = [policy.build(route.name, binding.protocol) for policy in running]
         # Inside the policies too, so that what observe counts is the reason that the caller is told.
         inner = answerable(pipeline([translate], handler))
         run = conversation(policies, inner) if binding.each else pipeline(policies, inner)

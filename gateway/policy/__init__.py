@@ -43,6 +43,11 @@ class PolicyConfig(Part, ABC):
         del before, limit
         return ()
 
+    def idle(self, limit: int | None) -> bool:
+        """Whether it can never act on listeners that take messages of `limit` bytes, so that it need not run there."""
+        del limit
+        return False
+
     @abstractmethod
     def build(self, route: str, protocol: str) -> Policy:
         """The policy of one route as one kind of listener serves it, by the names that metrics and logs call them.

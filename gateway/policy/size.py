@@ -30,6 +30,10 @@ class Config(PolicyConfig):
             ("limit", f"has no effect: no listener takes more than {limit} bytes; raise the listener's limit, or lower this one"),
         )
 
+    def idle(self, limit: int | None) -> bool:
+        # The listener has refused what this would.
+        return limit is not None and self.limit >= limit
+
     def build(self, route: str, protocol: str) -> Policy:
         del route, protocol
         return Size(self.limit)

@@ -18,7 +18,7 @@ def routes(*patterns: str) -> list[PlannedRoute]:
             f"r{n}",
             to,
             None,
-            (Binding("rest", f"GET {pattern}", "GET", pattern, Many.NEITHER, False, (), ("routes", n)),),
+            (Binding("rest", f"GET {pattern}", "GET", pattern, Many.NEITHER, False, (), None, ("routes", n)),),
             n,
             {},
         )

@@ -28,6 +28,8 @@ class Outer(Part):
     """One inside."""
     named: Mapping[str, Inner] = {}
     """Many inside."""
+    short: str = Field(default="a", min_length=1)
+    """A text that is not empty."""
     must: bool = Field(examples=[True])
     """Must be there."""
 
@@ -44,7 +46,7 @@ class Outer(Part):
     [
         ({}, ["must: is missing; for example true"]),
         ({"must": True, "nmber": 1}, ['nmber: unknown field; did you mean "number"?']),
-        ({"must": True, "zzz": 1}, ["zzz: unknown field; there are number, size, text, inner, named, must"]),
+        ({"must": True, "zzz": 1}, ["zzz: unknown field; there are number, size, text, inner, named, short, must"]),
         ({"must": True, "inner": {"color": "red"}}, ['inner.color: unknown field; did you mean "colour"?']),
         ({"must": True, "named": {"a": {"zzz": 1}}}, ["named.a.zzz: unknown field; there is colour"]),
         ({"must": True, "inner": {"colour": "gren"}}, ['inner.colour: must be one of red, green; did you mean "green"?']),
@@ -54,6 +56,9 @@ class Outer(Part):
         ({"must": True, "number": 0}, ["number: must be greater than or equal to 1"]),
         ({"must": True, "number": 2}, ["number: must be odd"]),
         ({"must": True, "size": "big"}, ["size: must be a size, as in 65536 or 64KiB"]),
+        ({"must": True, "number": True}, ["number: must be a whole number"]),
+        ({"must": True, "size": True}, ["size: must be a size, as in 65536 or 64KiB"]),
+        ({"must": True, "short": ""}, ["short: must not be empty"]),
         ({"must": True, "text": 5}, ["text: must be a text or a list; put quotes around it"]),
         ({"must": True, "text": {}}, ["text: must be a text or a list"]),
         ({"must": True, "text": ["a", {}]}, ["text: must be a text", "text[1]: must be a text"]),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gateway.errors import CallerError, Reason
 from gateway.exchange import Exchange, Memory, Principal
 from gateway.message import Headers
-from gateway.policy import Guard
+from gateway.policy import Guard, PolicyConfig
 from gateway.policy.rate import Config, Rate
 from gateway.status import retry_after
 from tests.contract.policy import PolicyContract, a_call
@@ -150,3 +150,17 @@ def test_what_does_not_fit_together_is_refused(settings):
 
 def test_it_guards_messages():
     assert Guard.MESSAGE is Config(limit=1).build("orders", "rest").guards
+
+
+def test_callers_are_told_apart_by_who_they_are_only_behind_a_policy_that_finds_out():
+    class Login(PolicyConfig):
+        identifies = True
+
+        def build(self, route, protocol):
+            raise NotImplementedError
+
+    rate = Config(limit=1, by="principal")
+    ((field, why),) = rate.refusals([Config(limit=1)], None)
+    assert ("by", True) == (field, "no policy before it finds out who calls" in why)
+    assert () == rate.refusals([Login(kind="login")], None)
+    assert () == Config(limit=1).refusals([], None)

@@ -54,3 +54,14 @@ async def test_the_length_of_a_body_that_holds_many_messages_is_not_that_of_one(
     exchange = Memory(*[Message(b"1234")] * 3, call=a_call(many=Many.BOTH, headers=Headers((("content-length", "15"),))))
     await Config(limit=4).build("orders", "rest")(exchange, echo)
     assert 3 == len(exchange.replies)
+
+
+def test_a_limit_that_no_listener_lets_through_is_refused_with_the_reason():
+    ((field, why),) = Config(limit=101).refusals([], 100)
+    assert ("limit", True) == (field, "no listener takes more than 100 bytes" in why)
+    assert () == Config(limit=100).refusals([], 100) == Config(limit=101).refusals([], None)
+
+
+@pytest.mark.parametrize(("limit", "listener", "idle"), [(10, 10, True), (10, 5, True), (10, 11, False), (10, None, False)])
+def test_it_need_not_run_where_the_listener_refuses_what_it_would(limit, listener, idle):
+    assert idle == Config(limit=limit).idle(listener)
