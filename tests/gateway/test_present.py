@@ -56,6 +56,12 @@ async def test_path_variables_become_fields_of_a_json_message(spoken):
     assert {"a": 1, "who": "ada"} == json.loads(received.body)
 
 
+async def test_a_body_of_many_messages_is_not_taken(spoken):
+    with pytest.raises(CallerError) as caught:
+        await spoken(PublishTo(backend="b", publish="t"), Message(b'{"a":1}\n{"a":2}\n', NDJSON), Message(RECEIPT, JSON))
+    assert Reason.UNSUPPORTED == caught.value.reason
+
+
 @pytest.mark.parametrize(("kind", "form"), [(TEXT, "text"), (BYTES, "bytes"), ("image/png", "bytes")])
 async def test_a_receipt_is_json_whatever_was_published(spoken, kind, form):
     to = PublishTo(backend="b", publish="t", format=form)
