@@ -112,6 +112,7 @@ class Exchange(ABC):
     If the caller goes away, the handler is cancelled.
     """
 
+    __slots__ = ()
     call: Call
 
     @abstractmethod
@@ -132,6 +133,8 @@ Handler = Callable[[Exchange], Awaitable[None]]
 
 class Wrapper(Exchange):
     """Delegates everything; a policy that looks at messages overrides `receive` or `send`."""
+
+    __slots__ = ("call", "inner")
 
     def __init__(self, inner: Exchange, call: Call | None = None) -> None:
         """`call` where the policy adds to it: a principal, a deadline."""

@@ -42,6 +42,8 @@ class Translate:
 class _Translated(Wrapper):
     """Replies are in the type that the caller asked for or, where it did not, in that of its latest message."""
 
+    __slots__ = ("_fields", "_reply_type", "_translate")
+
     def __init__(self, inner: Exchange, translate: Translate) -> None:
         call = inner.call
         self.inner = inner

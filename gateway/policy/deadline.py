@@ -68,6 +68,8 @@ class _Timed(Wrapper):
     What `asyncio.timeout` does, without a timer and a context of its own for each: see there for why cancellations are counted.
     """
 
+    __slots__ = ("_asked", "_cancelling", "_expired", "_line", "_replied", "_taken", "_task", "timer")
+
     def __init__(self, inner: Exchange, call: Call, line: _Line) -> None:
         self.inner = inner
         self.call = call

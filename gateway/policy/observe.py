@@ -114,6 +114,8 @@ class Observe:
 class _Seen(Wrapper):
     """Counts what passes, for the log line and, as it passes, for the metrics."""
 
+    __slots__ = ("_tally", "bytes_in", "bytes_out", "messages_in", "messages_out", "success")
+
     def __init__(self, inner: Exchange, call: Call, tally: Tally) -> None:
         self.inner = inner
         self.call = call

@@ -67,6 +67,8 @@ def _over(declared: str, limit: int) -> bool:
 
 
 class _Sized(Wrapper):
+    __slots__ = ("_limit",)
+
     def __init__(self, inner: Exchange, limit: int) -> None:
         super().__init__(inner)
         self._limit = limit
