@@ -86,7 +86,7 @@ class _Child(Wrapper):
         self.replies.append(message)
 
 
-async def _answers(child: _Child, handler: Handler) -> list[Message]:
+async def _answered(child: _Child, handler: Handler) -> list[Message]:
     try:
         await handler(child)
     except GatewayError as error:
@@ -101,26 +101,28 @@ def each(handler: Handler, limit: int = IN_FLIGHT) -> Handler:
 
     async def run(exchange: Exchange) -> None:
         slots = asyncio.Semaphore(limit)
-        waiting: asyncio.Queue[asyncio.Task[list[Message]] | None] = asyncio.Queue()  # no longer than there are slots
 
-        async def answer() -> None:
-            while (task := await waiting.get()) is not None:
-                for message in await task:
-                    await exchange.send(message)
-                slots.release()
+        async def one(message: Message, number: int, before: asyncio.Task[None] | None) -> None:
+            replies = await _answered(_Child(exchange, message, number), handler)
+            # Its turn comes once the one before has sent: mostly that is long done, and nobody waits.
+            if before is not None and not before.done():
+                await asyncio.wait((before,))
+            for reply in replies:
+                await exchange.send(reply)
+            slots.release()
 
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(answer())
                 number = 0
+                last: asyncio.Task[None] | None = None
                 try:
                     while True:
                         await slots.acquire()
                         message = await exchange.receive()
                         number += 1
-                        waiting.put_nowait(group.create_task(_answers(_Child(exchange, message, number), handler)))
+                        last = group.create_task(one(message, number, last))
                 except EndOfMessages:
-                    waiting.put_nowait(None)
+                    pass  # the group waits for those in flight
         except BaseExceptionGroup as errors:
             raise first(errors) from errors
 
