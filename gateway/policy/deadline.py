@@ -42,15 +42,17 @@ class Deadline:
         many = call.many
         waits = many is Many.REQUESTS or many is Many.BOTH
         line = self._line
-        due = asyncio.get_running_loop().time() + line.seconds
+        # Its loop by the task: `get_running_loop` makes a system call for each (before Python 3.12).
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        due = task.get_loop().time() + line.seconds
         own = call.deadline
         if own is not None and (waits or own < due):
-            timed = _Timed(exchange, call, line)
+            timed = _Timed(exchange, call, line, task)
             line.alone(timed, own)
         elif waits:
-            timed = _Timed(exchange, call, line)
+            timed = _Timed(exchange, call, line, task)
         else:
-            timed = _Timed(exchange, call.but(deadline=due), line)
+            timed = _Timed(exchange, call.but(deadline=due), line, task)
             line.add(timed, due)
         try:
             await forward(timed)
@@ -70,13 +72,13 @@ class _Timed(Wrapper):
 
     __slots__ = ("_asked", "_cancelling", "_expired", "_line", "_replied", "_taken", "_task", "timer")
 
-    def __init__(self, inner: Exchange, call: Call, line: _Line) -> None:
+    def __init__(self, inner: Exchange, call: Call, line: _Line, task: asyncio.Task[None]) -> None:
         self.inner = inner
         self.call = call
         self.timer: asyncio.TimerHandle | None = None
         self._line = line
-        self._task = cast("asyncio.Task[None]", asyncio.current_task())
-        self._cancelling = self._task.cancelling()
+        self._task = task
+        self._cancelling = task.cancelling()
         self._expired = False
         self._asked = False
         self._taken = False

@@ -31,8 +31,10 @@ class Sending:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.since = asyncio.get_running_loop().time()
-        self.task = asyncio.current_task()
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  append() is a coroutine of an exchange, which always has one
+        self.since = task.get_loop().time()
+        self.task: asyncio.Task[Any] | None = task
         self.future: asyncio.Future[Any] | None = None
 
     def expire(self) -> None:
