@@ -197,7 +197,7 @@ class Rest:
         streams = endpoint.many is not Many.NEITHER
         accepts = choose(headers.joined("accept"), endpoint.offers, streams)
         if not streams:
-            call = Call(new_id(), "rest", target, headers, found.params, query, peer=peer, accepts=accepts)
+            call = Call(new_id(), "rest", target, headers, found.params, query, Many.NEITHER, None, None, peer, accepts)
             return self._exchange(RestExchange, call, request), endpoint
         call = Call(
             new_id(),

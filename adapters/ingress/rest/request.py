@@ -52,9 +52,8 @@ def check_head(request: BaseRequest, headers: Headers, max_fields: int) -> str:
     hosts = [value for name, value in headers if name == "host"]
     if not (len(hosts) == 1 and _is_host(hosts[0])) and not (not hosts and version == _HTTP_10):
         raise ClosingError(Reason.MALFORMED, "a request names one Host")
-    codings = headers.all("transfer-encoding")
-    if codings:
-        _check_transfer(codings, headers, old=version == _HTTP_10)
+    if headers.get("transfer-encoding") is not None:
+        _check_transfer(headers.all("transfer-encoding"), headers, old=version == _HTTP_10)
     path = request.raw_path
     if path.startswith("/") or (path == "*" and request.method == "OPTIONS"):
         return path
