@@ -318,6 +318,7 @@ class IngressContract:
             await within(cancelled)
 
     @pytest.mark.usefixtures("replies_stream")
+    @pytest.mark.slow
     async def test_a_slow_reader_makes_send_wait_and_loses_nothing(self, driver):
         stalled = future()
         before = psutil.Process().memory_info().rss

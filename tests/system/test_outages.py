@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import grpc
 import grpc.aio
+import pytest
 from websockets.asyncio.client import connect
 
 from tests.kafka_broker import Broker
@@ -336,6 +337,7 @@ def hanging() -> Iterator[str]:
         server.stop(0).wait()
 
 
+@pytest.mark.slow
 async def test_a_backend_that_hangs_is_504_unknown_unless_the_call_was_read_only(tmp_path: Path) -> None:
     with silent() as web, hanging() as peer, Gateway(behind(web, peer), tmp_path) as gateway:
         assert UNKNOWN == await asked(gateway, "/web", "shop.v1.Quotes/Ask")
@@ -344,6 +346,7 @@ async def test_a_backend_that_hangs_is_504_unknown_unless_the_call_was_read_only
         assert (504, "timed_out", "failed") == (answer.status, answer.json["reason"], answer.json["outcome"])
 
 
+@pytest.mark.slow
 async def test_a_grpc_backend_whose_port_says_nothing_is_503_for_nothing_was_sent(tmp_path: Path) -> None:
     with silent() as peer, Gateway(behind(peer, peer), tmp_path) as gateway:
         answers = await asked(gateway, "/peer", "")

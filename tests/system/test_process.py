@@ -150,6 +150,7 @@ routes:
 """
 
 
+@pytest.mark.slow
 async def test_sigterm_lets_what_is_in_flight_be_answered(tmp_path: Path) -> None:
     with Gateway(SLOW, tmp_path) as gateway:
         async with connect(gateway.url("live", "/slow")) as socket, asyncio.TaskGroup() as group:
@@ -182,6 +183,7 @@ routes:
 
 
 @pytest.mark.parametrize(("topic", "within"), [("away", 1.5), ("slow", 5)])
+@pytest.mark.slow
 async def test_sigterm_leaves_a_record_that_cannot_be_delivered_in_time_to_the_next(
     tmp_path: Path, topic: str, within: float
 ) -> None:
@@ -198,6 +200,7 @@ async def test_sigterm_leaves_a_record_that_cannot_be_delivered_in_time_to_the_n
                 pass
 
 
+@pytest.mark.slow
 async def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     config = on_free_ports(SHOP.read_text())
     acknowledged: list[int] = []
@@ -218,6 +221,7 @@ async def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> Non
     assert len(kept) == later.json["offset"]
 
 
+@pytest.mark.slow
 async def test_a_question_that_was_asked_before_kill_9_is_answered_after_the_restart(tmp_path: Path) -> None:
     """The consumer group goes on where it stood: at least once, and nothing twice that was committed."""
     config = on_free_ports(SHOP.read_text())

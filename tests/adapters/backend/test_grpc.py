@@ -290,6 +290,7 @@ async def test_a_deadline_that_is_over_already_sends_nothing():
     assert len(peer.metadata) == 1
 
 
+@pytest.mark.slow
 async def test_a_slow_caller_makes_the_peer_wait():
     stalled = asyncio.get_running_loop().create_future()
 

@@ -366,6 +366,7 @@ def failing(path: Path) -> list[list[str]]:
 class TestBreaking:
     """Killed, or on a disk that fails."""
 
+    @pytest.mark.slow
     async def test_kill_9_loses_nothing_that_was_acknowledged(self, path):
         acknowledged: dict[int, bytes] = {}
         for round_ in range(5):

@@ -67,6 +67,7 @@ async def test_ok_without_a_whole_message_is_a_bad_answer(frames):
     assert Reason.BAD_ANSWER == (await error_of(*frames)).reason
 
 
+@pytest.mark.slow
 async def test_two_messages_to_a_unary_call_are_no_success():
     """Grpcio reads one and waits for the status behind the other, to the deadline."""
     assert Reason.UNKNOWN_OUTCOME == (await error_of(headers(*OK), MESSAGE, MESSAGE, DONE)).reason

@@ -6,6 +6,7 @@ import asyncio
 
 import grpc
 import grpc.aio
+import pytest
 
 from gateway.message import PROTOBUF, Message
 from tests.adapters.ingress.grpc_driver import PATH, GrpcDriver
@@ -14,6 +15,7 @@ from tests.contract.ingress import future, within
 from tests.http2 import connected, data, request
 
 
+@pytest.mark.slow
 async def test_a_path_that_is_not_utf_8_stops_neither_the_listener_nor_what_runs(caplog):
     started, go_on = future(), asyncio.Event()
 

@@ -23,6 +23,7 @@ async def answer_ok(exchange):
     await exchange.send(Message(b"ok", PROTOBUF))
 
 
+@pytest.mark.slow
 async def test_health_follows_the_gateways_readiness():
     driver = GrpcDriver()
     view = missing(CallerError(Reason.NO_METHOD, "no route"))

@@ -587,6 +587,7 @@ async def test_a_thousand_callers_that_stop_reading_leave_memory_flat():
 # Draining
 
 
+@pytest.mark.slow
 async def test_a_stream_of_replies_is_closed_with_1012_when_the_listener_drains():
     async def handler(exchange):
         await exchange.accept()
@@ -621,6 +622,7 @@ async def test_a_conversation_that_idles_is_ended_with_1012_and_one_under_way_is
     assert (["slow"], 1012) == ends[1].result()
 
 
+@pytest.mark.slow
 async def test_a_handshake_under_way_when_the_listener_drains_is_503():
     begun = future()
 

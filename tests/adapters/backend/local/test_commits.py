@@ -113,6 +113,7 @@ async def test_a_record_whose_deadline_comes_before_the_disk_had_it_is_never_wri
     assert [[b"first"], [b"after"]] == disk.bodies
 
 
+@pytest.mark.slow
 async def test_a_record_whose_deadline_comes_while_the_disk_has_it_is_in_doubt(disk, append):
     late = append(b"late", asyncio.get_running_loop().time() + 1)
     await begun(disk)

@@ -280,6 +280,7 @@ async def test_a_path_is_never_more_than_the_route_says(target, status):
     assert status == seen.status
 
 
+@pytest.mark.slow
 async def test_a_body_that_is_declared_too_large_is_refused_before_it_is_sent():
     async with shop() as made:
         seen = await exchange(made, post(b"", b"Content-Length: 1048577"))
@@ -294,6 +295,7 @@ async def test_a_body_of_exactly_the_limit_is_taken():
     assert 1048576 == len(made.bodies[0])
 
 
+@pytest.mark.slow
 async def test_a_chunked_body_over_the_limit_is_refused_once_it_is_over():
     chunk = b"10000\r\n" + b"1" * 65536 + b"\r\n"
     async with shop() as made:
@@ -312,6 +314,7 @@ async def test_a_bomb_is_refused_and_a_small_body_taken(name, pack):
     assert [b'{"n":1}'] == made.bodies
 
 
+@pytest.mark.slow
 async def test_no_100_is_said_to_a_caller_who_is_refused():
     async with shop() as made:
         made.deny = True

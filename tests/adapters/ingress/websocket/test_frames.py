@@ -149,6 +149,7 @@ async def test_a_flood_of_empty_fragments_closes_with_1009_and_memory_stays_flat
     assert 16 * MIB > rss() - before
 
 
+@pytest.mark.slow
 async def test_a_flood_of_tiny_messages_that_nobody_receives_is_left_in_the_socket(handler_that_never_receives):
     flood = frame(TEXT, b"1") * 1_000_000
     raws = [await Raw.open(handler_that_never_receives) for _ in range(20)]
@@ -162,6 +163,7 @@ async def test_a_flood_of_tiny_messages_that_nobody_receives_is_left_in_the_sock
         raw.writer.transport.abort()
 
 
+@pytest.mark.slow
 async def test_pings_of_a_caller_that_does_not_read_pile_up_no_pongs(address):
     raw = await Raw.open(address)
     before = rss()
@@ -197,6 +199,7 @@ async def test_compression_is_off_unless_asked_for(address):
     await raw.close()
 
 
+@pytest.mark.slow
 async def test_a_deflate_bomb_closes_with_1009_and_memory_stays_flat():
     deflate = zlib.compressobj(9, wbits=-15)
     bomb = deflate.compress(bytes(500 * MIB)) + deflate.flush(zlib.Z_SYNC_FLUSH)
