@@ -54,8 +54,3 @@ class Template:
                 )
             out[at] = text_of(opened[name])
         return "".join(out)
-
-
-def no_fields() -> Mapping[str, object]:
-    """For `render` where there is no message to open."""
-    return {}

@@ -12,7 +12,7 @@ from gateway.errors import CallerError, FieldError, Reason
 from gateway.exchange import EndOfMessages, Exchange, Handler
 from gateway.message import Many, Message
 from gateway.port import Record, Target, TargetConfig
-from gateway.template import Template, no_fields
+from gateway.template import Template
 from gateway.topic.event import cursor_of, offsets_of
 from gateway.topic.feed import Feeds, Follower, gone
 from gateway.topic.log import Log, Offsets
@@ -108,7 +108,7 @@ def tail(log: Log, feeds: Feeds, target: Target, spec: TailTo) -> Handler:
         asked = await _asked(exchange, target)
         resumed = call.headers.get("last-event-id")
         opening = opening_of({**asked, **({"start": resumed} if resumed else {})}, spec.start, snapshot=call.snapshot)
-        topic = name.render(call.params, lambda: asked) if asked else name.render(call.params, no_fields)
+        topic = name.render(call.params, lambda: asked)
         async with feeds.following(topic) as feed:
             follower = Follower(feed, await _place(log, topic, opening.start))
             until = await log.ends(topic) if call.snapshot else None

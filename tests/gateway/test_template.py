@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import CallerError, FieldError, Reason
-from gateway.template import Template, TemplateError, no_fields, text_of
+from gateway.template import Template, TemplateError, text_of
 
 _name = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,5}", fullmatch=True)
 _literal = st.text(st.characters(exclude_characters="{}"), max_size=8)
@@ -55,10 +55,6 @@ def test_a_brace_that_is_no_variable_is_refused(source):
 def test_a_string_stands_as_it_is_and_anything_else_as_json(value, text):
     assert text == text_of(value)
     assert text == Template("{a}").render({}, lambda: {"a": value})
-
-
-def test_without_a_message_there_are_no_fields():
-    assert {} == no_fields()
 
 
 @given(st.lists(st.tuples(_literal, _name), max_size=6), _literal, st.data())

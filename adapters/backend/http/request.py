@@ -46,11 +46,6 @@ def header_name(name: str) -> str:
     return name.lower()
 
 
-def query_names(call: str) -> bool:
-    """Whether a `call` holds a query, which belongs into `query`."""
-    return "?" in call or "#" in call
-
-
 def path_templates(path: str) -> list[str]:
     """The templates in a path, as `Template` reads them: `{name=**}` is `{name}`."""
     return [part.replace(_REST, "") for part in _VARIABLE.split(path)[1::2]]

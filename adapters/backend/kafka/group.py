@@ -42,7 +42,7 @@ class Term:
         self._over = asyncio.Event()
         self._done: dict[TopicPartition, int] = {}
         self._more = asyncio.Event()
-        self._committing = self._tasks.spawn(self._commit(), "committing what was consumed")
+        self._tasks.spawn(self._commit(), "committing what was consumed")
 
     def take(self, found: Mapping[TopicPartition, Sequence[Any]]) -> None:
         """Work through these; no more is fetched of their partitions until that is done."""

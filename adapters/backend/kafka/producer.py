@@ -282,14 +282,7 @@ class Writer:
                 return BackendError(Reason.UNKNOWN_OUTCOME, "the record was sent, and the broker did not acknowledge it in time")
             return error
         self.held -= sending.size
-        if isinstance(error, _TOO_LARGE):
-            return _too_large()
-        if isinstance(error, REFUSALS):
-            return BackendError(Reason.REFUSED, "the broker refuses this record")
-        if isinstance(error, errors.KafkaError):
-            self._suspect(error)
-            return BackendError(Reason.UNKNOWN_OUTCOME, "the record was sent, and the broker did not acknowledge it")
-        return error
+        return self._told(error, Reason.UNKNOWN_OUTCOME, "the record was sent, and the broker did not acknowledge it")
 
     def _unsent(self, sending: Sending, error: BaseException) -> BaseException:
         if isinstance(error, asyncio.CancelledError):
@@ -298,13 +291,17 @@ class Writer:
             if sending.task is None and task is not None and task.uncancel() == 0:
                 return BackendError(Reason.UNREACHABLE, "the broker takes no more records now")
             return error
+        return self._told(error, Reason.UNREACHABLE, "the broker takes no more records now")
+
+    def _told(self, error: BaseException, otherwise: Reason, message: str) -> BaseException:
+        """What an error of the library means; `otherwise` where it says nothing of the record itself."""
         if isinstance(error, _TOO_LARGE):
             return _too_large()
         if isinstance(error, REFUSALS):
             return BackendError(Reason.REFUSED, "the broker refuses this record")
         if isinstance(error, errors.KafkaError):
             self._suspect(error)
-            return BackendError(Reason.UNREACHABLE, "the broker takes no more records now")
+            return BackendError(otherwise, message)
         return error
 
     def _suspect(self, error: BaseException) -> None:

@@ -196,21 +196,10 @@ class Rest:
             return self._exchange(RestExchange, call, request), endpoint
         streams = endpoint.many is not Many.NEITHER
         accepts = choose(headers.joined("accept"), endpoint.offers, streams)
+        many, snapshot = (Many.REPLIES, accepts == JSON) if streams else (Many.NEITHER, False)
+        call = Call(new_id(), "rest", target, headers, found.params, query, many, None, None, peer, accepts, snapshot)
         if not streams:
-            call = Call(new_id(), "rest", target, headers, found.params, query, Many.NEITHER, None, None, peer, accepts)
             return self._exchange(RestExchange, call, request), endpoint
-        call = Call(
-            new_id(),
-            "rest",
-            target,
-            headers,
-            found.params,
-            query,
-            Many.REPLIES,
-            peer=peer,
-            accepts=accepts,
-            snapshot=accepts == JSON,
-        )
         # A stream has no length to tell: its head says all that there is to say of it.
         answering = Endpoint(endpoint.route, _nothing) if method == "HEAD" else endpoint
         return self._exchange(StreamExchange, call, request), answering

@@ -48,7 +48,7 @@ def head(status: int, call_id: str, fields: str, extra: Headers) -> bytes:
 class Answer:
     """One whole response."""
 
-    __slots__ = ("_body", "_content_type", "_head_only", "_headers", "_id", "_request", "keep_alive", "status")
+    __slots__ = ("_body", "_content_type", "_headers", "_id", "_request", "keep_alive", "status")
 
     def __init__(self, status: int, body: bytes, content_type: str, call_id: str, headers: Headers = NO_HEADERS) -> None:
         self.status = status
