@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from gateway.codec import Contract
+from gateway.codec import MESSAGE, Contract, Rule
 from gateway.config import Config
 from gateway.exchange import Exchange
 from gateway.message import Many
@@ -37,6 +37,8 @@ class Binding:
     limit: int | None
     """The largest message that a listener of the protocol takes, in bytes; None where one has no limit of its own."""
     where: Where
+    rule: Rule = MESSAGE
+    """How its requests stand for messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,9 @@ class PlannedRoute:
     name: str
     to: TargetConfig
     contract: Contract | None
+    """What the caller's messages mean."""
+    target_contract: Contract | None
+    """What the target's mean: the same, unless a policy between them builds one from the other."""
     bindings: tuple[Binding, ...]
     line: int
     example: Mapping[str, Any]

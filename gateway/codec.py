@@ -1,4 +1,4 @@
-"""How bytes are read and what they mean: formats, types, contracts, and the translations compiled from them.
+"""How bytes are read and what they mean: formats, types and contracts, and how an HTTP request stands for a message.
 
 A *format* (json, protobuf, text, bytes) makes a *codec* for a *type*; a *contract* is a type for each direction. A codec has
 two functions over plain Python values. N + M of them, and one compiled function for each pair that a route can meet.
@@ -7,14 +7,82 @@ two functions over plain Python values. N + M of them, and one compiled function
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, Protocol
 
-from gateway.errors import CallerError, FieldError, Reason
-from gateway.message import Many
+from gateway.message import Many, value
 
 Value = Any
 """A plain Python value: None, bool, int, float, str, bytes, list, dict."""
+
+ABSENT: Value = object()
+"""In the place of a value: there is no body."""
+
+_NO_PARAMS: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class JsonOptions:
+    """How the JSON side of a type is read and written."""
+
+    unknown: Literal["reject", "ignore"] = "reject"
+    """What becomes of a field that the type does not have."""
+    defaults: bool = False
+    """Fields without presence are written though they have their default."""
+    enum_numbers: bool = False
+    """Enums are written by number. Both are read."""
+    proto_names: bool = False
+    """Fields are written by their names in the .proto. Both are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpBinding:
+    """One HTTP call of a method, as google.api.http says it."""
+
+    method: str
+    """"GET", or the kind of a custom pattern."""
+    path: str
+    body: str = ""
+    response_body: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How a request stands for one message (google/api/http.proto)."""
+
+    http: bool = True
+    """It is an HTTP request: it has a query, and a body that may be a part of the message."""
+    body: str = "*"
+    """The field that the body is: "*" for the whole message, "" where there is no body. Unless it is the whole, query
+    parameters are fields of the message too.
+    """
+    response_body: str = ""
+    """The reply's field that the response is; "" for the whole."""
+    variables: tuple[str, ...] = ()
+    """The field paths that the path's variables bind."""
+    patch: bool = False
+    """The method is PATCH: a FieldMask is filled from the body where the caller gives none."""
+    unknown_query: Literal["reject", "ignore"] = "reject"
+    """What becomes of a query parameter that is no field."""
+
+
+MESSAGE = Rule(http=False, unknown_query="ignore")
+"""What comes is the message, and the path may add to it."""
+
+
+@value
+class Given:
+    """What path and query say of a message."""
+
+    params: Mapping[str, str] = field(default_factory=lambda: _NO_PARAMS)
+    query: tuple[tuple[str, str], ...] = ()
+
+
+NOTHING_GIVEN = Given()
+
+Bind = Callable[[Value, Given], Value]
+"""A body (or ABSENT) and what path and query say, as the JSON mapping of one whole message. Raises CallerError(MALFORMED)."""
 
 
 class Type(Protocol):
@@ -23,10 +91,15 @@ class Type(Protocol):
     name: str
     fields: tuple[str, ...]
     """The names of its top-level fields, in every spelling that the JSON mapping takes."""
+    binary: bool
+    """Whether it has a binary form."""
 
     @property
     def part(self) -> Type:
         """The same with nothing required: what a body may lack because path and query give it."""
+
+    def under(self, options: JsonOptions) -> Type:
+        """The same with its JSON read and written otherwise."""
 
     def check(self, value: Value) -> Value:
         """The value as the type's canonical JSON mapping. Raises CallerError(MALFORMED) with the field's path."""
@@ -36,6 +109,21 @@ class Type(Protocol):
 
     def unpack(self, body: bytes) -> Value:
         """The plain value of a binary message. Raises CallerError(MALFORMED)."""
+
+    def pack_json(self, body: bytes) -> bytes:
+        """The binary form of JSON text: `pack` of what is parsed strictly, by a shorter way."""
+
+    def unpack_json(self, body: bytes) -> bytes:
+        """The JSON text of a binary message, by a shorter way than `unpack`."""
+
+    def bind(self, rule: Rule) -> Bind:
+        """How body, path and query make one message. Raises ValueError for a rule that does not fit the type."""
+
+    def pick(self, field: str) -> Callable[[Value], Value]:
+        """A field of a plain value, with its default where it is not set. Raises ValueError for an unknown field."""
+
+    def raw(self, field: str) -> bool:
+        """Whether a field, or for "*" and "" the whole, is a google.api.HttpBody: bytes of any media type."""
 
 
 class Codec(Protocol):
@@ -73,6 +161,8 @@ class Contract:
     many: Many
     safe: bool = False
     """Calling it changes nothing (idempotency_level = NO_SIDE_EFFECTS)."""
+    http: tuple[HttpBinding, ...] = ()
+    """The HTTP calls that its annotations give it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,64 +175,3 @@ class Contracts:
 
 
 NO_CONTRACTS = Contracts({})
-
-Transcode = Callable[[bytes, Mapping[str, str] | None], bytes]
-"""One compiled translation: a body, and the fields that path and query add to it."""
-
-
-def transcode(source: Format, target: Format, kind: Type | None, *, merging: bool, bodyless: bool = False) -> Transcode:
-    """The function from one format to another for one type.
-
-    `bodyless`: no body is as good as an empty message even where no type says what that is (a GET).
-
-    With equal formats and nothing to merge the bytes that came in go out, where they already say what the type's canonical
-    form says; so a record is the same whatever wire it came by.
-    """
-    if source.opaque or target.opaque:
-        return lambda body, _fields: body
-    # A typed target checks while it encodes, so the source need not check as well.
-    read = source.codec(kind if source.typed else None).decode
-    encode = target.codec(kind).encode
-    check = kind.check if kind is not None and not target.typed and not source.typed else None
-
-    def through(body: bytes, _fields: Mapping[str, str] | None) -> bytes:
-        value = read(body)
-        if check is None:
-            return body
-        canonical = check(value)
-        return body if canonical == value else encode(canonical)
-
-    def across(body: bytes, _fields: Mapping[str, str] | None) -> bytes:
-        value = read(body)
-        return encode(check(value) if check else value)
-
-    plain = through if source is target else across
-    if not merging:
-        return plain
-
-    read_part = source.codec(kind.part).decode if source.typed and kind is not None else read
-    check_merged = kind.check if kind is not None and not target.typed else None
-
-    def merged(body: bytes, fields: Mapping[str, str] | None) -> bytes:
-        # No bytes are a message too where a type says what that is: one that has nothing but defaults.
-        if not fields and (body or source.typed or not (bodyless or kind is not None)):
-            return plain(body, None)
-        value = merge(read_part(body), fields or {}) if body else dict(fields or {})
-        return encode(check_merged(value) if check_merged else value)
-
-    return merged
-
-
-def merge(value: Value, fields: Mapping[str, str]) -> Value:
-    """A JSON object with path variables added, so that a message is the same whatever the wire; a path variable is immutable."""
-    if not isinstance(value, dict):
-        raise CallerError(Reason.MALFORMED, "the body must be a JSON object")
-    for name, field in fields.items():
-        if name in value and value[name] != field and str(value[name]) != field:
-            raise CallerError(
-                Reason.MALFORMED,
-                f"the body says otherwise than the path for {name}",
-                details=(FieldError(f"/{name}", "is set by the path"),),
-            )
-    # Twice: they stand first, as in the path, and what they say is what counts.
-    return {**fields, **value, **fields}

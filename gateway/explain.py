@@ -12,12 +12,12 @@ from urllib.parse import parse_qsl
 
 from gateway.binding import Binding, PlannedRoute, labelled
 from gateway.errors import FieldError, GatewayError
-from gateway.exchange import Call, Exchange, Memory, new_id
+from gateway.exchange import Call, Exchange, Handler, Memory, new_id
 from gateway.fit import ALWAYS
 from gateway.message import JSON, Message
+from gateway.pipeline import pipeline
 from gateway.plan import Plan, bound
 from gateway.policy import Guard
-from gateway.present import translation
 from gateway.route import Found, segments_of
 from gateway.topic.ask import AskTo
 from gateway.topic.publish import Addressing, PublishTo, record_headers
@@ -126,15 +126,19 @@ def _becomes(plan: Plan, route: PlannedRoute, binding: Binding, found: Found, ta
     async def catch(exchange: Exchange) -> None:
         caught.append(await exchange.receive())
 
-    translate = translation(plan.config.formats, route.to, route.contract, binding.protocol, binding.method)
+    become = pipeline(plan.inner(route, binding), catch)
     media = plan.config.formats[route.to.format].content_types[0] if _raw(plan, route) else JSON
     exchange = Memory(Message((body or "").encode(), media), call=call)
     try:
-        asyncio.run(translate(exchange, catch))
+        asyncio.run(_run(become, exchange))
         return {"given": body, **_left(plan, route, call, caught[0])}
     except GatewayError as error:
         errors = [asdict(detail) for detail in error.details if isinstance(detail, FieldError)]
         return {"given": body, "refused": {"reason": error.reason.value, "detail": error.message, "errors": errors}}
+
+
+async def _run(handler: Handler, exchange: Exchange) -> None:
+    await handler(exchange)
 
 
 def _raw(plan: Plan, route: PlannedRoute) -> bool:

@@ -5,6 +5,7 @@ nothing is weakened in silence.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from gateway import registry
 from gateway.binding import Binding, PlannedRoute, check_calls
@@ -13,7 +14,7 @@ from gateway.config import Config, Route
 from gateway.errors import FieldError, GatewayError
 from gateway.message import Many
 from gateway.policy import PolicyConfig
-from gateway.port import ListenerConfig, TargetConfig, split_bind
+from gateway.port import ListenerConfig, TargetConfig, Wire, split_bind
 from gateway.remedy import did_you_mean
 from gateway.route import PatternError, segments_of
 from gateway.source import Where
@@ -23,14 +24,22 @@ from gateway.topic.event import RECEIPT
 ALWAYS = ("observe", "concurrency", "size", "deadline")
 """The policies that every route has, in their order; a route that names one itself has its own in its own place."""
 _TAIL_OPTIONS = ("start", "limit")
+Contracts = tuple[Contract | None, Contract | None]
+"""What the caller's messages mean, and what the target's."""
 
 
 def fitted(config: Config) -> tuple[PlannedRoute, ...]:
     """The routes that fit. Every problem is noted in the config's source."""
     _check_listeners(config)
     _check_backends(config)
-    protocols = {type(listener).protocol: type(listener) for listener in config.listeners.values() if listener.protocol}
-    routes = tuple(found for route in config.routes if (found := _fit(config, protocols, route)) is not None)
+    wires: dict[str, tuple[Wire, ...]] = {}
+    for listener in config.listeners.values():
+        for name, spoken in listener.wires().items():
+            known = {wire.protocol for wire in wires.get(name, ())}
+            # A protocol's own listener first: what is wrong with a call is told in its words.
+            new = tuple(wire for wire in spoken if wire.protocol not in known)
+            wires[name] = (*new, *wires.get(name, ())) if name == listener.protocol else (*wires.get(name, ()), *new)
+    routes = tuple(found for route in config.routes if (found := _fit(config, wires, route)) is not None)
     check_calls(config, routes)
     return routes
 
@@ -75,29 +84,30 @@ def _overlap(host: str, other: str) -> bool:
     return {host, other} == {"localhost", "127.0.0.1"}
 
 
-def _fit(config: Config, protocols: Mapping[str, type[ListenerConfig]], route: Route) -> PlannedRoute | None:
+def _fit(config: Config, wires: Mapping[str, Sequence[Wire]], route: Route) -> PlannedRoute | None:
     source = config.source
     before = len(source.problems)
     for protocol in route.config.when:
-        if protocol not in protocols and "listeners" not in config.broken:
-            source.wrong((*route.where, "when", protocol), f"no listener serves {protocol}{did_you_mean(protocol, protocols)}")
+        if protocol not in wires and "listeners" not in config.broken:
+            source.wrong((*route.where, "when", protocol), f"no listener serves {protocol}{did_you_mean(protocol, wires)}")
         if not route.config.when[protocol]:
             source.wrong((*route.where, "when", protocol), "names no call; take it out, or write one")
     _check_policies(config, route)
-    contract, known = _contract(config, route)
-    if not known:
+    contracts = _contracts(config, route)
+    if contracts is None:
         return None
-    _check_target(config, route, contract)
+    _check_target(config, route, contracts)
     bindings = [
         binding
         for protocol, calls in route.config.when.items()
-        if protocol in protocols
+        if protocol in wires
         for call in ((calls,) if isinstance(calls, str) else calls)
-        if (binding := _bind(config, protocols[protocol], route, contract, call)) is not None
+        for binding in _bind(config, protocol, wires[protocol], route, contracts, call)
     ]
     if len(source.problems) > before or not bindings:
         return None
-    return PlannedRoute(route.config.name, route.to, contract, tuple(bindings), source.line(route.where), route.config.example)
+    line = source.line(route.where)
+    return PlannedRoute(route.config.name, route.to, *contracts, tuple(bindings), line, route.config.example)
 
 
 def _check_policies(config: Config, route: Route) -> None:
@@ -110,7 +120,7 @@ def _check_policies(config: Config, route: Route) -> None:
     if sum(policy.kind == "observe" for _, policy in placed) > 1:
         source.wrong((*route.where, "policies"), "observe runs twice for this route: everything would be counted twice")
     broken = "listeners" in config.broken
-    everywhere = None if broken else _limit(config, {part.protocol for part in config.listeners.values() if part.protocol})
+    everywhere = None if broken else _limit(config, {name for part in config.listeners.values() for name in part.wires()})
     here = None if broken else _limit(config, route.config.when)
     for number, (where, policy) in enumerate(placed):
         before = [other for _, other in placed[:number]]
@@ -118,47 +128,64 @@ def _check_policies(config: Config, route: Route) -> None:
             source.wrong((*where, field), refusal)
 
 
-def _contract(config: Config, route: Route) -> tuple[Contract | None, bool]:
-    """The route's own contract or, unless told, the method that gRPC calls it by, or the one that it calls itself; and
-    whether all of them are known. They must say the same, for nothing stands between that could turn one into another.
+def _contracts(config: Config, route: Route) -> Contracts | None:
+    """The contract of the route's messages (its own or, unless told, the method that gRPC calls it by, or the one that it calls
+    itself) and the target's; None where one is not known. They must say the same, but for the messages that a policy builds anew.
     """
     called = route.config.when.get("grpc", ())
-    named: list[tuple[str | None, Where]] = [
+    own: list[tuple[str | None, Where]] = [
         (route.config.contract, ("contract",)),
         *((method, ("when", "grpc")) for method in ((called,) if isinstance(called, str) else called)),
-        (route.to.method(), ("to", route.to.verb)),
     ]
-    contract: Contract | None = None
-    known = True
-    for name, field in named:
-        if name is None:
-            continue
-        found = config.contracts.methods.get(name)
-        if found is None:
-            known = False
-            if "contracts" not in config.broken:
-                remedy = did_you_mean(name, config.contracts.methods) or "; name a descriptor set under `contracts:`"
-                config.source.wrong((*route.where, *field), f"no contract has the method {name}{remedy}")
-        elif contract is None:
-            contract = found
-        elif (difference := _difference(found, contract)) is not None:
-            config.source.wrong((*route.where, *field), difference)
-    return contract, known
+    wanted: list[tuple[str, Where]] = [(name, where) for name, where in own if name is not None]
+    target = route.to.method()
+    if target is not None:
+        wanted.append((target, ("to", route.to.verb)))
+    found = [_known(config, route, name, where) for name, where in wanted]
+    known = [contract for contract in found if contract is not None]
+    if len(known) < len(found):
+        return None
+    built = _built(config, route)
+    # Whatever a policy builds for the target, only the target says what it is.
+    callers = known[:-1] if target is not None and built else known
+    for contract, (_, where) in zip(known, wanted, strict=True):
+        anew = built if contract not in callers else Many.NEITHER
+        if (difference := _difference(contract, (callers or known)[0], anew)) is not None:
+            config.source.wrong((*route.where, *where), difference)
+    mine = callers[0] if callers else None
+    return mine, (known[-1] if target is not None else None if built & Many.REQUESTS else mine)
 
 
-def _difference(one: Contract, other: Contract) -> str | None:
-    if one.request.name != other.request.name:
+def _built(config: Config, route: Route) -> Many:
+    """Whose messages the route's policies build anew."""
+    built = Many.NEITHER
+    for policy in (*config.policies, *route.policies):
+        built |= policy.builds()
+    return built
+
+
+def _known(config: Config, route: Route, name: str, field: Where) -> Contract | None:
+    found = config.contracts.methods.get(name)
+    if found is None and "contracts" not in config.broken:
+        remedy = did_you_mean(name, config.contracts.methods) or "; name a descriptor set under `contracts:`"
+        config.source.wrong((*route.where, *field), f"no contract has the method {name}{remedy}")
+    return found
+
+
+def _difference(one: Contract, other: Contract, anew: Many) -> str | None:
+    if one.request.name != other.request.name and not anew & Many.REQUESTS:
         return f"{one.name} takes {one.request.name}, but {other.name} takes {other.request.name}"
-    if one.reply.name != other.reply.name:
+    if one.reply.name != other.reply.name and not anew & Many.REPLIES:
         return f"{one.name} replies {one.reply.name}, but {other.name} replies {other.reply.name}"
     return None if one.many == other.many else f"{one.name} streams otherwise than {other.name}"
 
 
-def _check_target(config: Config, route: Route, contract: Contract | None) -> None:
+def _check_target(config: Config, route: Route, contracts: Contracts) -> None:
     """The target can work by itself and on its backend; a format that needs a contract has one, one that cannot carry one has
     none, and the example is a message of it.
     """
     backend = config.backends[route.to.backend]
+    callers, contract = contracts
     try:
         for refusal in (*route.to.refusals(contract), *backend.refusals(route.to, contract)):
             config.source.wrong((*route.where, "to", route.to.verb), refusal)
@@ -173,40 +200,43 @@ def _check_target(config: Config, route: Route, contract: Contract | None) -> No
             form.codec(contract.reply if route.to.verb == "tail" else contract.request)
         except ValueError as error:
             config.source.wrong(where, str(error))
-        if route.config.example:
-            try:
-                contract.request.check(dict(route.config.example))
-            except GatewayError as error:
-                kind = contract.request
-                places = [detail.pointer for detail in error.details if isinstance(detail, FieldError) and detail.pointer]
-                what = f"{', '.join(places)} is wrong or missing; " if places else ""
-                fields = ", ".join(dict.fromkeys(kind.fields))
-                config.source.wrong((*route.where, "example"), f"is no {kind.name}: {what}its fields are {fields}")
+    if callers is not None and not form.opaque and route.config.example:
+        try:
+            callers.request.check(dict(route.config.example))
+        except GatewayError as error:
+            kind = callers.request
+            places = [detail.pointer for detail in error.details if isinstance(detail, FieldError) and detail.pointer]
+            what = f"{', '.join(places)} is wrong or missing; " if places else ""
+            fields = ", ".join(dict.fromkeys(kind.fields))
+            config.source.wrong((*route.where, "example"), f"is no {kind.name}: {what}its fields are {fields}")
 
 
-def _bind(config: Config, listener: type[ListenerConfig], route: Route, contract: Contract | None, call: str) -> Binding | None:
+def _bind(config: Config, when: str, wires: Sequence[Wire], route: Route, contracts: Contracts, call: str) -> Iterator[Binding]:
+    """One call of a route on each wire that carries it. What is wrong with it is told once, in the first one's words."""
     source = config.source
-    protocol = listener.protocol
-    where: Where = (*route.where, "when", protocol)
+    where: Where = (*route.where, "when", when)
+    wire, contract = wires[0], contracts[0]
     try:
-        method, pattern = listener.pattern(call)
-        names = [name for kind, name in segments_of(pattern) if kind != "literal"]
+        method, pattern = wire.pattern(call)
+        names = tuple(name for kind, name in segments_of(pattern) if kind != "literal")
     except (PatternError, GatewayError, ValueError) as error:
         source.wrong(where, str(error))
-        return None
-    wire = listener.shape(contract)
-    target = route.to.many(contract)
-    each = bool(wire & Many.REQUESTS) and target is Many.NEITHER
-    if (refusal := _misfit(protocol, wire, target, each=each) or _misreply(protocol, route.to, contract)) is not None:
+        return
+    shape = wire.shape(contract)
+    target = route.to.many(contracts[1])
+    each = bool(shape & Many.REQUESTS) and target is Many.NEITHER
+    if (refusal := _misfit(when, shape, target, each=each) or _misreply(when, route.to, contract)) is not None:
         source.wrong(where, refusal)
-        return None
-    if any(_calls_itself(part, route.to, call) for part in config.listeners.values() if part.protocol == protocol):
+        return
+    if any(_calls_itself(part, route.to, call) for part in config.listeners.values() if part.protocol == when):
         source.wrong(where, f"the target writes to {call}, so every record would call this route again, without end")
-    _check_templates(config, route, contract, names, protocol)
+    _check_templates(config, route, contracts[1], names, when)
     _check_variables(config, route, contract, names, where)
-    many = Many.BOTH if each else (wire & target if protocol != "websocket" else wire)
-    limit = _limit(config, {protocol})
-    return Binding(protocol, call, method, pattern, many, each, tuple(_always(config, route, limit)), limit, where)
+    rule = replace(wire.rule(method), variables=tuple(name for name in names if name))
+    many = Many.BOTH if each else (shape & target if when != "websocket" else shape)
+    for one in wires:
+        limit = _limit(config, {one.protocol})
+        yield Binding(one.protocol, call, method, pattern, many, each, tuple(_always(config, route, limit)), limit, where, rule)
 
 
 def _calls_itself(listener: ListenerConfig, to: TargetConfig, call: str) -> bool:
@@ -216,7 +246,8 @@ def _calls_itself(listener: ListenerConfig, to: TargetConfig, call: str) -> bool
 
 def _limit(config: Config, protocols: Container[str]) -> int | None:
     """The largest message that any listener of these protocols takes; None where one has no limit of its own."""
-    limits = [part.limit() for part in config.listeners.values() if part.protocol in protocols]
+    spoken = [(part, [wire.protocol for wires in part.wires().values() for wire in wires]) for part in config.listeners.values()]
+    limits = [part.limit() for part, names in spoken if any(name in protocols for name in names)]
     known = [limit for limit in limits if limit is not None]
     return max(known) if known and len(known) == len(limits) else None
 
@@ -267,7 +298,7 @@ def _check_variables(config: Config, route: Route, contract: Contract | None, na
     ):
         return
     for name in names:
-        if name and name not in contract.request.fields:
+        if name and name.partition(".")[0] not in contract.request.fields:
             remedy = did_you_mean(name, dict.fromkeys(contract.request.fields))
             config.source.wrong(
                 where, f"{{{name}}} is no field of {contract.request.name}, so every call would be refused{remedy}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,10 +13,11 @@ from gateway.config import Config, load
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange, Handler
 from gateway.fit import fitted
+from gateway.message import Many
 from gateway.pipeline import answerable, conversation, pipeline
 from gateway.policy import Policy
 from gateway.port import Backend, Target
-from gateway.present import offers, translation
+from gateway.present import offers, opened, opening, raw, translation
 from gateway.route import Endpoint, Table
 from gateway.source import ConfigError
 from gateway.topic.tail import TailTo
@@ -42,13 +43,27 @@ class Plan:
         return table
 
     def _endpoint(self, route: PlannedRoute, binding: Binding, handler: Handler) -> Endpoint:
-        translate = translation(self.config.formats, route.to, route.contract, binding.protocol, binding.method)
+        formats, contract, rule = self.config.formats, route.contract, binding.rule
         running = [policy for policy in binding.policies if not policy.idle(binding.limit)]
-        policies = [policy.build(route.name, binding.protocol) for policy in running]
+        policies = [policy.build(route.name, binding.protocol) for policy in running if not policy.opens]
         # Inside the policies too, so that what observe counts is the reason that the caller is told.
-        inner = answerable(pipeline([translate], handler))
+        inner = answerable(pipeline(self.inner(route, binding), handler))
         run = conversation(policies, inner) if binding.each else pipeline(policies, inner)
-        return Endpoint(route.name, answerable(run), binding.many, offers(self.config.formats, route.to, route.contract))
+        media = offers(formats, route.to, contract, rule)
+        return Endpoint(route.name, answerable(run), binding.many, media, raw(route.to, contract, rule))
+
+    def inner(self, route: PlannedRoute, binding: Binding) -> Sequence[Policy]:
+        """What stands next to the target: one translation or, around policies that open messages, two."""
+        formats, contract, rule = self.config.formats, route.contract, binding.rule
+        opens = [policy for policy in binding.policies if policy.opens]
+        if not opens:
+            return (translation(formats, route.to, contract, binding.protocol, rule),)
+        merging = contract is not None or not any(policy.builds() & Many.REQUESTS for policy in opens)
+        return (
+            opening(formats, contract, rule, merging=merging),
+            *(policy.build(route.name, binding.protocol) for policy in opens),
+            opened(formats, route.to, route.target_contract),
+        )
 
     def _refusing(self, protocol: str, error: GatewayError) -> Endpoint:
         async def refuse(_exchange: Exchange) -> None:
@@ -81,13 +96,13 @@ def bound(config: Config, route: PlannedRoute) -> Target:
     form = config.formats[route.to.format]
     # What is asked of a tail is in JSON, whatever its records are.
     asked = config.formats["json"] if isinstance(route.to, TailTo) else form
-    kind = route.contract.request if route.contract and (asked.typed or route.to.verb == "call") else None
+    kind = route.target_contract.request if route.target_contract and (asked.typed or route.to.verb == "call") else None
     codec = asked.codec(kind if asked.typed else None)
 
     def fields(body: bytes) -> Mapping[str, object]:
         value = codec.decode(body)
         return value if isinstance(value, dict) else {}
 
-    safe = route.to.safe or (route.contract is not None and route.contract.safe)
+    safe = route.to.safe or (route.target_contract is not None and route.target_contract.safe)
     content_type = form.content_types[0]
-    return Target(route.name, route.to, route.contract, content_type, (lambda _body: {}) if asked.opaque else fields, safe)
+    return Target(route.name, route.to, route.target_contract, content_type, (lambda _body: {}) if asked.opaque else fields, safe)

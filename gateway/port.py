@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Annotated, ClassVar, Protocol, Self, runtime_checkable
 
 from pydantic import AfterValidator, Field
 
-from gateway.codec import NO_CONTRACTS, Contract, Contracts
+from gateway.codec import MESSAGE, NO_CONTRACTS, Contract, Contracts, Rule
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange, Handler
 from gateway.message import JSON, Headers, Many, Message, value
@@ -225,6 +226,34 @@ class View:
     addresses: dict[str, Address] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """One protocol that a listener speaks."""
+
+    protocol: str
+    """The `call.protocol` of its exchanges."""
+    pattern: Callable[[str], tuple[str, str]]
+    """What a route says under `when:`, as (method, path pattern). Raises ValueError."""
+    shape: Callable[[Contract | None], Many]
+    """Which sides may carry more than one message, for a route with this contract."""
+    rule: Callable[[str], Rule] = lambda _method: MESSAGE
+    """How a request of a method stands for one message, unless the route says."""
+
+
+_METHOD = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*/[A-Za-z_]\w*\Z", re.ASCII)
+
+
+def method_wire(protocol: str) -> Wire:
+    """A protocol whose calls are methods by their full names: gRPC, and what carries it over HTTP/1.1."""
+
+    def pattern(when: str) -> tuple[str, str]:
+        if not _METHOD.match(when):
+            raise ValueError("a gRPC method is written package.Service/Method")
+        return "", f"/{when}"
+
+    return Wire(protocol, pattern, lambda contract: Many.BOTH if contract is None else contract.many)
+
+
 class ListenerConfig(Part, ABC):
     """The config of a listener."""
 
@@ -257,9 +286,20 @@ class ListenerConfig(Part, ABC):
         return ()
 
     @classmethod
+    def wires(cls) -> Mapping[str, tuple[Wire, ...]]:
+        """The protocols that it speaks, by the name that routes have for them under `when:`."""
+        return {cls.protocol: (Wire(cls.protocol, cls.pattern, cls.shape, cls.rule),)} if cls.protocol else {}
+
+    @classmethod
     def pattern(cls, when: str) -> tuple[str, str]:
         """What a route says under `when:` for this protocol, as (method, path pattern). Raises ValueError."""
         return "", when
+
+    @classmethod
+    def rule(cls, method: str) -> Rule:
+        """How a request of a method stands for one message, unless the route says."""
+        del method
+        return MESSAGE
 
     @classmethod
     def shape(cls, contract: Contract | None) -> Many:

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 
-from gateway.codec import Contract, Format, Transcode, transcode
+from gateway.codec import MESSAGE, Contract, Format, Rule, Type
 from gateway.errors import CallerError
 from gateway.framing import NDJSON, SSE
 from gateway.message import JSON, Message
 from gateway.port import TargetConfig
 from gateway.topic.event import EVENT, RECEIPT, mapped, plain
 from gateway.topic.tail import TailTo
-from gateway.translate import Present, Translate, presenting
+from gateway.transcode import Transcode, transcode, upload
+from gateway.translate import Present, Translate, downloading, picking, presenting
 
 REMEMBERED_BYTES = 16 << 10
-_BODYLESS = frozenset({"GET", "HEAD", "DELETE"})
 
 
 def _callers(formats: Mapping[str, Format], to: TargetConfig, contract: Contract | None) -> list[Format]:
     """The formats that a caller may use: JSON always, what needs a type where there is one, and the target's own."""
-    wanted = [formats["json"], *(form for form in formats.values() if form.typed and contract is not None)]
+    wanted = _general(formats, contract)
     own = formats[to.format]
     return wanted if own in wanted else [*wanted, own]
+
+
+def _general(formats: Mapping[str, Format], contract: Contract | None) -> list[Format]:
+    binary = contract is not None and contract.request.binary
+    return [formats["json"], *(form for form in formats.values() if form.typed and binary)]
 
 
 def _shown(form: Format, to: TargetConfig, contract: Contract | None) -> bool:
@@ -32,37 +38,90 @@ def _shown(form: Format, to: TargetConfig, contract: Contract | None) -> bool:
     return form.name == "json" or (form.typed and contract is not None and contract.reply.name == RECEIPT)
 
 
-def offers(formats: Mapping[str, Format], to: TargetConfig, contract: Contract | None) -> tuple[str, ...]:
+def offers(formats: Mapping[str, Format], to: TargetConfig, contract: Contract | None, rule: Rule = MESSAGE) -> tuple[str, ...]:
     """The media types that one message of a reply can be had in; () for any."""
-    if formats[to.format].opaque and to.verb != "publish":
+    if (formats[to.format].opaque and to.verb != "publish") or raw(to, contract, rule):
         return ()
+    if _is_part(to, contract, rule):
+        return (JSON,)
     return tuple(form.content_types[0] for form in _callers(formats, to, contract) if _shown(form, to, contract))
 
 
+def _is_part(to: TargetConfig, contract: Contract | None, rule: Rule) -> bool:
+    """Whether a response is something else than the reply."""
+    return contract is not None and rule.http and to.verb == "call" and (bool(rule.response_body) or contract.reply.raw(""))
+
+
+def raw(to: TargetConfig, contract: Contract | None, rule: Rule) -> bool:
+    """Whether a response is a google.api.HttpBody: bytes of any media type."""
+    return contract is not None and _is_part(to, contract, rule) and contract.reply.raw(rule.response_body)
+
+
 def translation(
-    formats: Mapping[str, Format], to: TargetConfig, contract: Contract | None, protocol: str, method: str
+    formats: Mapping[str, Format], to: TargetConfig, contract: Contract | None, protocol: str, rule: Rule | None
 ) -> Translate:
-    """Both directions between a caller of `protocol` and the target."""
+    """Both directions between a caller of `protocol` and the target. `rule`: how its request stands for a message; None where
+    that has been seen to.
+    """
     target = formats[to.format]
-    opaque = target.opaque and to.verb == "call"
-    query = method in _BODYLESS
     # A tail's `format` is that of its records; what is asked of it is in JSON whatever they are.
     asked = formats["json"] if isinstance(to, TailTo) else target
-    merging = not asked.opaque
+    kind = contract.request if contract is not None else None
+    http = rule is not None and rule.http
     requests: dict[str, Transcode] = {}
     replies: dict[str, Present] = {}
-    kind = contract.request if contract is not None else None
+    otherwise: Callable[[str], Transcode] | None = None
+    if asked.opaque:
+        otherwise = _unopened
+    elif rule is not None and http and kind is not None and rule.body and kind.raw(rule.body):
+        otherwise = upload(asked, kind, rule)
     for form in _callers(formats, to, contract):
-        passing = transcode(form, asked, kind, merging=merging, bodyless=query)
-        requests.update(dict.fromkeys(form.content_types, passing))
+        # What is a part of a message is written in JSON.
+        if otherwise is None and (form.name == "json" or rule is None or rule.body in {"*", ""}):
+            requests.update(dict.fromkeys(form.content_types, transcode(form, asked, kind, rule)))
         if _shown(form, to, contract):
             replies[form.content_types[0]] = _reply(formats, form, to, contract, protocol)
-    otherwise = transcode(asked, asked, None, merging=False) if asked.opaque else None
+    if contract is not None and rule is not None and _is_part(to, contract, rule):
+        replies = _responses(formats, target, contract.reply, rule)
     if isinstance(to, TailTo):
         # An event stream carries the cursor beside the body, so it needs no envelope, but it is text.
         replies[SSE] = replies[JSON] if target.opaque else _bare(formats, formats["json"], to, contract)
         replies[NDJSON] = replies[JSON]
-    return Translate(requests, replies, asked.content_types[0], merging=merging, query=query, otherwise=otherwise, opaque=opaque)
+    opaque = target.opaque and to.verb == "call"
+    return Translate(requests, replies, asked.content_types[0], query=http, otherwise=otherwise, opaque=opaque)
+
+
+def _unopened(_content_type: str) -> Transcode:
+    return lambda body, _given: body
+
+
+def _responses(formats: Mapping[str, Format], target: Format, kind: Type, rule: Rule) -> dict[str, Present]:
+    """Replies of which a response is one field, or that are bytes of any media type."""
+    read = target.codec(kind).decode
+    pick = kind.pick(rule.response_body) if rule.response_body else None
+    if kind.raw(rule.response_body):
+        return {JSON: downloading(read if pick is None else lambda body: pick(read(body)))}
+    return {} if pick is None else {JSON: picking(read, pick, formats["json"].codec(None).encode)}
+
+
+def opening(formats: Mapping[str, Format], contract: Contract | None, rule: Rule, *, merging: bool) -> Translate:
+    """Both directions between a caller and what opens its messages, where they are JSON. `merging`: path and query are made
+    part of the message; else they stay where they are, for there is an expression to fetch them.
+    """
+    json = formats["json"]
+    requests: dict[str, Transcode] = {}
+    replies: dict[str, Present] = {}
+    kinds = (contract.request, contract.reply) if contract is not None else (None, None)
+    for form in _general(formats, contract):
+        requests.update(dict.fromkeys(form.content_types, transcode(form, json, kinds[0], rule if merging else None)))
+        replies[form.content_types[0]] = presenting(transcode(json, form, kinds[1]), form.content_types[0])
+    replies[SSE] = replies[NDJSON] = replies[JSON]
+    return Translate(requests, replies, JSON, query=rule.http)
+
+
+def opened(formats: Mapping[str, Format], to: TargetConfig, contract: Contract | None) -> Translate:
+    """Both directions between what opens messages and the target."""
+    return replace(translation(formats, to, contract, "", None), shown=JSON)
 
 
 def _reply(formats: Mapping[str, Format], form: Format, to: TargetConfig, contract: Contract | None, protocol: str) -> Present:
@@ -79,7 +138,7 @@ def _reply(formats: Mapping[str, Format], form: Format, to: TargetConfig, contra
         return lambda message: message
     source = formats["json"] if own else formats[to.format]
     kind = None if contract is None or (own and not form.typed) else contract.reply
-    return presenting(transcode(source, form, kind, merging=False), form.content_types[0])
+    return presenting(transcode(source, form, kind), form.content_types[0])
 
 
 def _bare(formats: Mapping[str, Format], form: Format, to: TargetConfig, contract: Contract | None) -> Present:
@@ -88,7 +147,7 @@ def _bare(formats: Mapping[str, Format], form: Format, to: TargetConfig, contrac
     source = formats[to.format]
     if kind is None and source is form:
         return _readable(form) if form.name == "json" else lambda message: message
-    return presenting(transcode(source, form, kind, merging=False), form.content_types[0])
+    return presenting(transcode(source, form, kind), form.content_types[0])
 
 
 def _readable(form: Format) -> Present:

@@ -35,6 +35,8 @@ class Endpoint:
     """Which sides may carry more than one message on this wire."""
     offers: tuple[str, ...] = ()
     """Media types that one message of a reply can be had in; () for any."""
+    raw: bool = False
+    """Replies are bytes of any media type (google.api.HttpBody), and so are their streams."""
 
 
 @value

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from gateway.codec import Transcode
+from gateway.codec import NOTHING_GIVEN, Given, Value
 from gateway.errors import Allowed, BackendError, CallerError, Reason
 from gateway.exchange import Exchange, Handler, Wrapper
-from gateway.message import JSON, Message
+from gateway.message import BYTES, JSON, Message
 from gateway.policy import Guard
 from gateway.status import Failure
+from gateway.transcode import Transcode
 
 Present = Callable[[Message], Message]
 """A reply of the target, as the caller reads it."""
@@ -26,12 +28,12 @@ class Translate:
     requests: Mapping[str, Transcode]
     replies: Mapping[str, Present]
     content_type: str
-    merging: bool = False
-    """Path variables become fields of the message."""
     query: bool = False
-    """So do query parameters: the call is one that carries no body."""
-    otherwise: Transcode | None = None
+    """The query is the message's business, as the path is."""
+    otherwise: Callable[[str], Transcode] | None = None
     """For a media type that `requests` does not name."""
+    shown: str = ""
+    """The only media type of replies; "" where the caller decides."""
     opaque: bool = False
     guards: Guard = field(default=Guard.MESSAGE)
 
@@ -42,37 +44,31 @@ class Translate:
 class _Translated(Wrapper):
     """Replies are in the type that the caller asked for or, where it did not, in that of its latest message."""
 
-    __slots__ = ("_fields", "_reply_type", "_translate")
+    __slots__ = ("_given", "_reply_type", "_translate")
 
     def __init__(self, inner: Exchange, translate: Translate) -> None:
         call = inner.call
         self.inner = inner
         self.call = call
         self._translate = translate
-        self._reply_type = call.accepts
-        self._fields = self._merged() if translate.query and call.query else call.params
-
-    def _merged(self) -> Mapping[str, str]:
-        call = self.call
-        fields = dict(call.params)
-        for name, value in call.query:
-            if name in fields:
-                raise CallerError(Reason.MALFORMED, f"{name} is given twice")
-            fields[name] = value
-        return fields
+        self._reply_type = translate.shown or call.accepts
+        query = call.query if translate.query else ()
+        self._given = Given(call.params, query) if call.params or query else NOTHING_GIVEN
 
     async def receive(self) -> Message:
         message = await self.inner.receive()
         translate = self._translate
         kind = message.content_type
-        transcoded = translate.requests.get(kind) or translate.otherwise
+        transcoded = translate.requests.get(kind)
+        if transcoded is None and translate.otherwise is not None:
+            transcoded = translate.otherwise(kind)
         if transcoded is None:
             raise CallerError(
                 Reason.UNSUPPORTED, "this media type is not served here", details=(Allowed(tuple(translate.requests)),)
             )
-        if not self.call.accepts:
+        if not translate.shown and not self.call.accepts:
             self._reply_type = kind
-        body = transcoded(message.body, self._fields)
+        body = transcoded(message.body, self._given)
         if body is message.body and kind == translate.content_type:
             return message
         return Message(body, translate.content_type, message.key, message.headers, message.cursor, message.timestamp)
@@ -93,9 +89,31 @@ def presenting(translated: Transcode, content_type: str) -> Present:
     """A reply whose body alone is translated."""
 
     def present(message: Message) -> Message:
-        body = translated(message.body, None)
+        body = translated(message.body, NOTHING_GIVEN)
         if body is message.body and message.content_type == content_type:
             return message
         return Message(body, content_type, message.key, message.headers, message.cursor, message.timestamp)
+
+    return present
+
+
+def downloading(read: Callable[[bytes], Value]) -> Present:
+    """A reply that is a google.api.HttpBody: its data, as what it says to be."""
+
+    def present(message: Message) -> Message:
+        told = read(message.body)
+        data = b64decode(told.get("data") or "")
+        kind = told.get("contentType") or BYTES
+        return Message(data, kind, message.key, message.headers, message.cursor, message.timestamp)
+
+    return present
+
+
+def picking(read: Callable[[bytes], Value], pick: Callable[[Value], Value], encode: Callable[[Value], bytes]) -> Present:
+    """A reply of which one field is the response."""
+
+    def present(message: Message) -> Message:
+        body = encode(pick(read(message.body)))
+        return Message(body, JSON, message.key, message.headers, message.cursor, message.timestamp)
 
     return present

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Literal, cast
@@ -28,14 +27,12 @@ from gateway.codec import Contract
 from gateway.errors import GatewayError, Outcome, Reason
 from gateway.exchange import Call, new_id
 from gateway.message import PROTOBUF, Many
-from gateway.port import Address, Bind, ListenerConfig, View, split_bind
+from gateway.port import Address, Bind, ListenerConfig, View, Wire, method_wire, split_bind
 from gateway.route import Endpoint, Found
 from gateway.task import Tasks
 from gateway.tls import ListenerTls
 
 log = logging.getLogger("polygate")
-
-_METHOD = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*/[A-Za-z_]\w*\Z", re.ASCII)
 
 # How long grpcio may take to close what is cut, once the drain is over.
 CLOSE_S = 2.0
@@ -91,15 +88,16 @@ class Config(ListenerConfig):
         return self.max_message
 
     @classmethod
+    def wires(cls) -> Mapping[str, tuple[Wire, ...]]:
+        return {cls.protocol: (method_wire(cls.protocol),)}
+
+    @classmethod
     def pattern(cls, when: str) -> tuple[str, str]:
-        """`shop.v1.Orders/Place`: the method's full name."""
-        if not _METHOD.match(when):
-            raise ValueError("a gRPC method is written package.Service/Method")
-        return "", f"/{when}"
+        return method_wire(cls.protocol).pattern(when)
 
     @classmethod
     def shape(cls, contract: Contract | None) -> Many:
-        return cls.wire if contract is None else contract.many
+        return method_wire(cls.protocol).shape(contract)
 
     def options(self) -> list[tuple[str, int]]:
         """The settings as grpcio's channel arguments."""

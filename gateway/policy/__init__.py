@@ -8,6 +8,7 @@ from enum import Enum
 from typing import ClassVar, Protocol
 
 from gateway.exchange import Exchange, Handler
+from gateway.message import Many
 from gateway.part import Part
 
 
@@ -33,8 +34,14 @@ class PolicyConfig(Part, ABC):
 
     identifies: ClassVar[bool] = False
     """Whether it finds out who calls (`call.principal`), for those that run inside of it."""
+    opens: ClassVar[bool] = False
+    """Whether it opens messages: it then runs where they are JSON, between the translation of the caller's and the target's."""
 
     kind: str
+
+    def builds(self) -> Many:
+        """Whose messages it builds anew, so that what comes out has another type than what went in."""
+        return Many.NEITHER
 
     def refusals(self, before: Sequence[PolicyConfig], limit: int | None) -> Sequence[tuple[str, str]]:
         """Why it cannot work behind those that run before it, on listeners that take messages of `limit` bytes (None: they say

@@ -19,8 +19,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.codec import Format, Type, transcode
+from gateway.codec import Format, Type
 from gateway.errors import CallerError, Reason
+from gateway.transcode import transcode
 
 SECRET = "sesame-open-7261"
 """A word that stands in refused bodies, and in no answer."""

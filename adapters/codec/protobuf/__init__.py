@@ -14,9 +14,11 @@ from google.protobuf.message import DecodeError, Message
 
 from adapters.codec.protobuf.flat import flat
 from adapters.codec.protobuf.strict import ambiguous, too_deep
-from gateway.codec import Codec, Contract, Contracts, Type, Value
+from gateway.codec import Bind, Codec, Contract, Contracts, JsonOptions, Rule, Type, Value
 from gateway.errors import CallerError, FieldError, Reason
+from gateway.jsontext import dumps, loads
 from gateway.message import PROTOBUF, Many
+from gateway.transcode import untyped
 
 MAX_DEPTH = 100
 # Where json_format says which field it was: the first of these that is in its text. Longer names are not worth telling.
@@ -50,6 +52,27 @@ class MessageType:
             tuple((field.name, field.json_name) for field in descriptor.fields if _is_required(field)) if whole else ()
         )
         self.part: MessageType = MessageType(descriptor, pool, whole=False) if self._missing is not None else self
+
+    binary = True
+
+    def under(self, options: JsonOptions) -> Type:
+        del options
+        return self
+
+    def pack_json(self, body: bytes) -> bytes:
+        return self.pack(loads(body))
+
+    def unpack_json(self, body: bytes) -> bytes:
+        return dumps(self.unpack(body))
+
+    def bind(self, rule: Rule) -> Bind:
+        return untyped(rule)
+
+    def pick(self, field: str) -> Callable[[Value], Value]:
+        return lambda value: value.get(field)
+
+    def raw(self, field: str) -> bool:
+        return field in {"*", ""} and self.name == "google.api.HttpBody"
 
     def _parse(self, value: Value) -> Message:
         if not isinstance(value, dict) and "." in self.name and not self.name.startswith("google.protobuf."):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import ClassVar, Literal
 
@@ -16,15 +16,17 @@ from adapters.ingress.rest.answer import Answer, error_answer
 from adapters.ingress.rest.connection import Connection, Listening
 from adapters.ingress.rest.exchange import OptionsExchange, RestExchange, StreamAnswer, StreamExchange
 from adapters.ingress.rest.request import METHODS, check_head, check_method, choose, headers_of, query_of
+from gateway.codec import Rule
 from gateway.errors import CallerError, GatewayError, Outcome, Reason
 from gateway.exchange import Call, new_id
 from gateway.message import JSON, Headers, Many
-from gateway.port import Address, Bind, ListenerConfig, View, limit_unsent, split_bind
+from gateway.port import Address, Bind, ListenerConfig, View, Wire, limit_unsent, method_wire, split_bind
 from gateway.route import Endpoint
 from gateway.status import allowed
 from gateway.tls import ListenerTls
 
 _ALL = tuple(sorted(METHODS))
+_BODYLESS = frozenset({"GET", "HEAD", "DELETE"})
 
 
 class Config(ListenerConfig):
@@ -64,6 +66,14 @@ class Config(ListenerConfig):
         if method not in METHODS - {"HEAD", "OPTIONS"} or not path:
             raise ValueError(f"{when!r}: a REST call is written METHOD /path, for example GET /stock/{{sku}}")
         return method, path.strip()
+
+    @classmethod
+    def rule(cls, method: str) -> Rule:
+        return Rule(body="" if method in _BODYLESS else "*", patch=method == "PATCH")
+
+    @classmethod
+    def wires(cls) -> Mapping[str, tuple[Wire, ...]]:
+        return {**super().wires(), "grpc": (method_wire("grpc_web"), method_wire("connect"))}
 
     def build(self, name: str, view: View) -> Rest:
         del name

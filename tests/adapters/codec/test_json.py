@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.codec.json import FORMAT, MAX_DEPTH, dumps, loads
+from adapters.codec.json import FORMAT
+from gateway.jsontext import MAX_DEPTH, dumps, loads
 from gateway.errors import CallerError, Reason
 from tests.contract.codec import SECRET, FormatContract
 

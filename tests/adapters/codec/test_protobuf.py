@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from adapters.codec.json import FORMAT as JSON
 from adapters.codec.protobuf import FORMAT
-from gateway.codec import transcode
+from gateway.transcode import transcode
 from gateway.errors import CallerError, Reason
 from gateway.message import Many
 from tests.contract.codec import SECRET, FormatContract

@@ -1,0 +1,117 @@
+"""The translations that routes are compiled to: from one format to another, and from an HTTP request to one message."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+
+from gateway.codec import ABSENT, NOTHING_GIVEN, Bind, Format, Given, Rule, Type, Value
+from gateway.errors import CallerError, FieldError, Reason
+from gateway.message import JSON
+
+Transcode = Callable[[bytes, Given], bytes]
+"""One compiled translation: a body, and what path and query add to it."""
+
+
+def transcode(source: Format, target: Format, kind: Type | None, rule: Rule | None = None) -> Transcode:
+    """The function from one format to another for one type. With a rule, path and query are made part of the message.
+
+    With equal formats and nothing to merge the bytes that came in go out, where they already say what the type's canonical
+    form says; so a record is the same whatever wire it came by.
+    """
+    if source.opaque or target.opaque:
+        return lambda body, _given: body
+    convert = _converter(source, target, kind)
+    if rule is None:
+        return lambda body, _given: convert(body)
+    return _merging(source, target, kind, rule, convert)
+
+
+def _converter(source: Format, target: Format, kind: Type | None) -> Callable[[bytes], bytes]:
+    """A whole message, and nothing but it."""
+    if kind is not None and source.content_types[0] == JSON and target.typed:
+        return kind.pack_json
+    if kind is not None and source.typed and target.content_types[0] == JSON:
+        return kind.unpack_json
+    # A typed target checks while it encodes, so the source need not check as well.
+    read = source.codec(kind if source.typed else None).decode
+    encode = target.codec(kind).encode
+    check = kind.check if kind is not None and not target.typed and not source.typed else None
+
+    def through(body: bytes) -> bytes:
+        value = read(body)
+        if check is None:
+            return body
+        canonical = check(value)
+        return body if canonical == value else encode(canonical)
+
+    def across(body: bytes) -> bytes:
+        value = read(body)
+        return encode(check(value) if check else value)
+
+    return through if source is target else across
+
+
+def _merging(source: Format, target: Format, kind: Type | None, rule: Rule, convert: Callable[[bytes], bytes]) -> Transcode:
+    """Body, path and query as one message."""
+    read = source.codec(kind.part if source.typed and kind is not None else None).decode
+    encode = target.codec(kind).encode
+    check = kind.check if kind is not None and not target.typed else None
+    bind = kind.bind(rule) if kind is not None else untyped(rule)
+    whole = rule.body == "*"
+
+    def merged(body: bytes, given: Given) -> bytes:
+        if body and not rule.body:
+            raise CallerError(Reason.MALFORMED, "this call has no body")
+        # No bytes are a message too where a type says what that is: one that has nothing but defaults.
+        if whole and (not given.params if kind is None else body and given is NOTHING_GIVEN):
+            return convert(body)
+        value = bind(read(body) if body else ABSENT, given)
+        return encode(check(value) if check else value)
+
+    return merged
+
+
+def untyped(rule: Rule) -> Bind:
+    """How path and query become fields of a JSON object where no type says what they are: as text."""
+
+    def bind(value: Value, given: Given) -> Value:
+        fields = dict(given.params)
+        for name, text in given.query if rule.body != "*" else ():
+            if name in fields:
+                raise CallerError(Reason.MALFORMED, f"{name} is given twice")
+            fields[name] = text
+        if value is ABSENT:
+            return fields
+        return merge(value if rule.body == "*" else {rule.body: value}, fields)
+
+    return bind
+
+
+def upload(target: Format, kind: Type, rule: Rule) -> Callable[[str], Transcode]:
+    """The translation of a body of any media type, for a rule whose body is a google.api.HttpBody: by its content type."""
+    encode = target.codec(kind).encode
+    bind = kind.bind(rule)
+
+    def of(content_type: str) -> Transcode:
+        def uploaded(body: bytes, given: Given) -> bytes:
+            return encode(bind({"contentType": content_type, "data": b64encode(body).decode()}, given))
+
+        return uploaded
+
+    return of
+
+
+def merge(value: Value, fields: Mapping[str, str]) -> Value:
+    """A JSON object with path variables added, so that a message is the same whatever the wire; a path variable is immutable."""
+    if not isinstance(value, dict):
+        raise CallerError(Reason.MALFORMED, "the body must be a JSON object")
+    for name, field in fields.items():
+        if name in value and value[name] != field and str(value[name]) != field:
+            raise CallerError(
+                Reason.MALFORMED,
+                f"the body says otherwise than the path for {name}",
+                details=(FieldError(f"/{name}", "is set by the path"),),
+            )
+    # Twice: they stand first, as in the path, and what they say is what counts.
+    return {**fields, **value, **fields}
