@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.binding import Binding, PlannedRoute, _samples, check_calls, labelled
-from gateway.config import Config, FileConfig
+from gateway.config import Config
+from gateway.file import FileConfig
 from gateway.message import Many
 from gateway.port import TargetConfig
 from gateway.source import Source
@@ -17,6 +18,7 @@ def routes(*patterns: str) -> list[PlannedRoute]:
         PlannedRoute(
             f"r{n}",
             to,
+            None,
             None,
             (Binding("rest", f"GET {pattern}", "GET", pattern, Many.NEITHER, False, (), None, ("routes", n)),),
             n,

@@ -79,8 +79,8 @@ def test_a_template_that_a_message_does_not_fill_is_a_refusal_too(planned):
 def test_only_calls_of_its_own_protocol_are_told_apart_and_the_others_counted(shop):
     told = explain(shop, "GET /stock/tea")
     assert {"place-order POST /orders/{customer}", "feed GET /orders", "quote POST /quotes"} == told["others"].keys()
-    assert {"grpc": 5, "websocket": 5, "topic": 1} == told["elsewhere"]
-    assert "calls of other protocols, which cannot have it: 5 grpc, 5 websocket, 1 topic" in text(told)
+    assert {"grpc": 5, "grpc_web": 5, "connect": 5, "websocket": 5, "topic": 1} == told["elsewhere"]
+    assert "calls of other protocols, which cannot have it: 5 grpc, 5 grpc_web, 5 connect, 5 websocket, 1 topic" in text(told)
 
 
 @pytest.mark.parametrize(

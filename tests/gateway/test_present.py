@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway import registry
+from gateway.codec import NOTHING_GIVEN, Rule
 from gateway.errors import BackendError, CallerError, Reason
 from gateway.exchange import Call, Memory
 from gateway.framing import NDJSON, SSE
@@ -34,7 +35,7 @@ def spoken(formats):
     """What a target receives of a caller's message, and what the caller gets of the target's reply."""
 
     async def speak(to, request, reply, *, contract=None, protocol="rest", accepts="", params=None):
-        translate = translation(formats, to, contract, protocol, "POST")
+        translate = translation(formats, to, contract, protocol, Rule())
         call = Call("1", protocol, "POST /", params=params or {}, accepts=accepts)
         exchange = Memory(request, call=call)
         received = []
@@ -130,7 +131,7 @@ async def test_a_message_that_is_no_json_is_the_callers_fault_and_a_reply_the_ba
 
 async def test_a_record_that_is_no_json_is_a_string_in_a_bare_stream(formats):
     to = TailTo(backend="events", tail="t")
-    present = translation(formats, to, None, "rest", "GET").replies[NDJSON]
+    present = translation(formats, to, None, "rest", Rule(body="")).replies[NDJSON]
     assert b'{"n": 1}' == present(Message(b'{"n": 1}', JSON)).body
     assert b'"]} not json"' == present(Message(b"]} not json", JSON)).body
 
@@ -138,16 +139,16 @@ async def test_a_record_that_is_no_json_is_a_string_in_a_bare_stream(formats):
 @pytest.mark.parametrize("kind", [SSE, NDJSON, JSON])
 async def test_opaque_records_are_sent_in_events(formats, kind):
     to = TailTo(backend="events", tail="t", format="bytes")
-    present = translation(formats, to, None, "rest", "GET").replies[kind]
+    present = translation(formats, to, None, "rest", Rule(body="")).replies[kind]
     event = json.loads(present(Message(b"\xff\n", BYTES, cursor="0:1", timestamp=0)).body)
     assert ("/wo=", "base64") == (event["body"], event["encoding"])
 
 
-@pytest.mark.parametrize(("method", "body"), [("GET", b"{}"), ("POST", None)])
-def test_no_body_is_an_empty_message_where_none_is_expected_and_malformed_elsewhere(formats, method, body):
-    request = translation(formats, PublishTo(backend="events", publish="t"), None, "rest", method).requests[JSON]
+@pytest.mark.parametrize(("part", "body"), [("", b"{}"), ("*", None)])
+def test_no_body_is_an_empty_message_where_none_is_expected_and_malformed_elsewhere(formats, part, body):
+    request = translation(formats, PublishTo(backend="events", publish="t"), None, "rest", Rule(body=part)).requests[JSON]
     if body is None:
         with pytest.raises(CallerError, match="not acceptable JSON"):
-            request(b"", {})
+            request(b"", NOTHING_GIVEN)
     else:
-        assert body == request(b"", {})
+        assert body == request(b"", NOTHING_GIVEN)

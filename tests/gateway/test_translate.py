@@ -25,9 +25,9 @@ def same(body, _fields):
     return body
 
 
-def listing(body, fields):
+def listing(body, given):
     """Shows what was merged into the body."""
-    return body + repr(sorted(fields.items())).encode()
+    return body + repr([*given.params.items(), *given.query]).encode()
 
 
 def a_translation(**settings) -> Translate:
@@ -88,7 +88,8 @@ async def test_a_type_that_is_not_served_is_refused_with_those_that_are():
 
 
 async def test_unless_there_is_a_way_for_any_other():
-    assert [b"A"] == [reply.body for reply in await through(a_translation(otherwise=upper), Message(b"a", "image/png"))]
+    (reply,) = await through(a_translation(otherwise=lambda _kind: upper), Message(b"a", "image/png"))
+    assert b"A" == reply.body
 
 
 async def test_what_needs_no_translation_is_the_same_message():
@@ -104,13 +105,6 @@ async def test_path_variables_and_where_said_the_query_are_merged():
     assert b"[('a', '1')]" == reply.body
     (reply,) = await through(a_translation(requests=requests, query=True), Message(b"", JSON), **call)
     assert b"[('a', '1'), ('b', '2')]" == reply.body
-
-
-@pytest.mark.parametrize("query", [(("a", "2"),), (("b", "1"), ("b", "1"))])
-async def test_what_is_given_twice_is_malformed(query):
-    with pytest.raises(CallerError, match=r"[ab] is given twice") as raised:
-        await through(a_translation(query=True), Message(b"", JSON), params={"a": "1"}, query=query)
-    assert Reason.MALFORMED is raised.value.reason
 
 
 async def test_an_error_among_the_replies_is_left_alone():

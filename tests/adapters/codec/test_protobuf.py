@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from adapters.codec.json import FORMAT as JSON
 from adapters.codec.protobuf import FORMAT
-from gateway.transcode import transcode
+from gateway.codec import NOTHING_GIVEN
 from gateway.errors import CallerError, Reason
 from gateway.message import Many
+from gateway.transcode import transcode
 from tests.contract.codec import SECRET, FormatContract
 from tests.contract.schema import descriptor_set
 
@@ -163,14 +164,14 @@ def test_a_wrong_wire_type_is_an_unknown_field_as_protobuf_has_it():
 
 @given(PLAINS)
 def test_json_to_protobuf_and_back_is_the_same(value):
-    there, back = transcode(JSON, FORMAT, PLAIN, merging=False), transcode(FORMAT, JSON, PLAIN, merging=False)
-    assert value == json.loads(back(there(json.dumps(value).encode(), None), None))
+    there, back = transcode(JSON, FORMAT, PLAIN), transcode(FORMAT, JSON, PLAIN)
+    assert value == json.loads(back(there(json.dumps(value).encode(), NOTHING_GIVEN), NOTHING_GIVEN))
 
 
 @given(BAGS)
 def test_json_to_protobuf_and_back_is_the_same_for_any_message(value):
-    there, back = transcode(JSON, FORMAT, BAG, merging=False), transcode(FORMAT, JSON, BAG, merging=False)
-    assert value == json.loads(back(there(json.dumps(value).encode(), None), None))
+    there, back = transcode(JSON, FORMAT, BAG), transcode(FORMAT, JSON, BAG)
+    assert value == json.loads(back(there(json.dumps(value).encode(), NOTHING_GIVEN), NOTHING_GIVEN))
 
 
 @given(PLAINS)
