@@ -6,65 +6,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from gateway import registry
 from gateway.codec import NO_CONTRACTS, Contracts, Format
-from gateway.part import Part, Written
+from gateway.file import FileConfig, RouteConfig
 from gateway.policy import PolicyConfig
 from gateway.port import BackendConfig, ListenerConfig, TargetConfig
 from gateway.remedy import did_you_mean, validated
 from gateway.source import ConfigError, Source, Where, read
 
-_NAMED = "letters, digits, dot, dash and underscore, the first a letter or a digit, as in place-order"
 VERBS = ("call", "publish", "ask", "tail")
-
-
-class DrainConfig(Part):
-    """How the gateway stops."""
-
-    pause: float = Field(default=0.0, ge=0, le=60, examples=[2.0])
-    """Seconds between failing readiness and letting go of the listeners, for load balancers to notice."""
-    seconds: float = Field(default=10.0, gt=0, le=600)
-    """Seconds within which every exchange must have ended, from the signal on."""
-
-
-class RouteConfig(Part):
-    """Which calls go where."""
-
-    name: Annotated[str, Written(r"^[A-Za-z0-9][A-Za-z0-9._-]*$", _NAMED)] = Field(max_length=100, examples=["place-order"])
-    """What logs, metrics and errors call it."""
-    when: Mapping[str, str | tuple[str, ...]] = Field(
-        min_length=1, examples=[{"rest": "POST /orders/{customer}", "grpc": "shop.v1.Orders/Place", "websocket": "/orders"}]
-    )
-    """The calls that it takes, by protocol; a list where one protocol has several."""
-    contract: str | None = Field(default=None, examples=["shop.v1.Orders/Place"])
-    """The method that says what its messages mean: unless told that of `when.grpc`, or the one that the target calls."""
-    example: Mapping[str, Any] = Field(default_factory=dict, examples=[{"customer": "ada", "sku": "tea", "quantity": 2}])
-    """A message that it takes, path variables included: for the line to try it with."""
-    policies: tuple[Mapping[str, Any], ...] = ()
-    """What runs around its handler, in this order, inside the policies that always do."""
-    to: Mapping[str, Any] = Field(examples=[{"backend": "events", "publish": "orders.placed", "key": "{customer}"}])
-    """The target: a backend, a verb with what it is done to, and the verb's settings."""
-
-
-class FileConfig(Part):
-    """A whole config file. What stands under listeners, backends, policies and `to` has the fields of its kind."""
-
-    contracts: tuple[str, ...] = Field(default=(), examples=[["protos/shop.binpb"]])
-    """Descriptor sets (protoc --descriptor_set_out --include_imports); a relative path starts at this file's folder."""
-    listeners: Mapping[str, Mapping[str, Any]] = Field(min_length=1)
-    """Where calls come in, by name."""
-    backends: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
-    """Where they go, by name."""
-    policies: tuple[Mapping[str, Any], ...] = ()
-    """What runs around the handler of every route, before the route's own."""
-    routes: tuple[RouteConfig, ...] = ()
-    """Which calls go where."""
-    drain: DrainConfig = DrainConfig()
-    """How the gateway stops."""
 
 
 @dataclass(slots=True)
@@ -266,6 +218,9 @@ def _contracts(config: Config) -> Contracts:
     """The methods of every descriptor set; a relative path starts at the config file's folder."""
     files: list[bytes] = []
     for index, name in enumerate(config.file.contracts):
+        if not isinstance(name, str):
+            config.source.wrong(("contracts", index), "must be a path")
+            continue
         try:
             files.append((config.source.folder / name).read_bytes())
         except OSError as error:

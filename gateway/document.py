@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gateway import registry
-from gateway.config import VERBS, FileConfig, RouteConfig
+from gateway.config import VERBS
+from gateway.file import FileConfig, RouteConfig
 from gateway.part import Part
 from gateway.port import BackendConfig
 

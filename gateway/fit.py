@@ -9,9 +9,10 @@ from dataclasses import replace
 
 from gateway import registry
 from gateway.binding import Binding, PlannedRoute, check_calls
-from gateway.codec import Contract, Format
+from gateway.codec import Contract, Format, JsonOptions, Rule
 from gateway.config import Config, Route
 from gateway.errors import FieldError, GatewayError
+from gateway.file import CallConfig
 from gateway.message import Many
 from gateway.policy import PolicyConfig
 from gateway.port import ListenerConfig, TargetConfig, Wire, split_bind
@@ -99,9 +100,9 @@ def _fit(config: Config, wires: Mapping[str, Sequence[Wire]], route: Route) -> P
     _check_target(config, route, contracts)
     bindings = [
         binding
-        for protocol, calls in route.config.when.items()
+        for protocol in route.config.when
         if protocol in wires
-        for call in ((calls,) if isinstance(calls, str) else calls)
+        for call in route.config.calls(protocol)
         for binding in _bind(config, protocol, wires[protocol], route, contracts, call)
     ]
     if len(source.problems) > before or not bindings:
@@ -132,12 +133,9 @@ def _contracts(config: Config, route: Route) -> Contracts | None:
     """The contract of the route's messages (its own or, unless told, the method that gRPC calls it by, or the one that it calls
     itself) and the target's; None where one is not known. They must say the same, but for the messages that a policy builds anew.
     """
-    called = route.config.when.get("grpc", ())
-    own: list[tuple[str | None, Where]] = [
-        (route.config.contract, ("contract",)),
-        *((method, ("when", "grpc")) for method in ((called,) if isinstance(called, str) else called)),
-    ]
-    wanted: list[tuple[str, Where]] = [(name, where) for name, where in own if name is not None]
+    own = route.config.contract
+    wanted: list[tuple[str, Where]] = [(own, ("contract",))] if isinstance(own, str) else []
+    wanted += [(called.call, ("when", "grpc")) for called in route.config.calls("grpc")]
     target = route.to.method()
     if target is not None:
         wanted.append((target, ("to", route.to.verb)))
@@ -152,8 +150,15 @@ def _contracts(config: Config, route: Route) -> Contracts | None:
         anew = built if contract not in callers else Many.NEITHER
         if (difference := _difference(contract, (callers or known)[0], anew)) is not None:
             config.source.wrong((*route.where, *where), difference)
-    mine = callers[0] if callers else None
+    mine = _under(callers[0], route.config.json_.options()) if callers else None
     return mine, (known[-1] if target is not None else None if built & Many.REQUESTS else mine)
+
+
+def _under(contract: Contract, options: JsonOptions) -> Contract:
+    """The contract with its JSON read and written as a route says."""
+    if options == JsonOptions():
+        return contract
+    return replace(contract, request=contract.request.under(options), reply=contract.reply.under(options))
 
 
 def _built(config: Config, route: Route) -> Many:
@@ -211,11 +216,13 @@ def _check_target(config: Config, route: Route, contracts: Contracts) -> None:
             config.source.wrong((*route.where, "example"), f"is no {kind.name}: {what}its fields are {fields}")
 
 
-def _bind(config: Config, when: str, wires: Sequence[Wire], route: Route, contracts: Contracts, call: str) -> Iterator[Binding]:
+def _bind(
+    config: Config, when: str, wires: Sequence[Wire], route: Route, contracts: Contracts, called: CallConfig
+) -> Iterator[Binding]:
     """One call of a route on each wire that carries it. What is wrong with it is told once, in the first one's words."""
     source = config.source
     where: Where = (*route.where, "when", when)
-    wire, contract = wires[0], contracts[0]
+    wire, contract, call = wires[0], contracts[0], called.call
     try:
         method, pattern = wire.pattern(call)
         names = tuple(name for kind, name in segments_of(pattern) if kind != "literal")
@@ -232,11 +239,22 @@ def _bind(config: Config, when: str, wires: Sequence[Wire], route: Route, contra
         source.wrong(where, f"the target writes to {call}, so every record would call this route again, without end")
     _check_templates(config, route, contracts[1], names, when)
     _check_variables(config, route, contract, names, where)
-    rule = replace(wire.rule(method), variables=tuple(name for name in names if name))
+    rule = _rule(config, route, called, wire.rule(method), where)
+    rule = replace(rule, variables=tuple(name for name in names if name))
     many = Many.BOTH if each else (shape & target if when != "websocket" else shape)
     for one in wires:
         limit = _limit(config, {one.protocol})
         yield Binding(one.protocol, call, method, pattern, many, each, tuple(_always(config, route, limit)), limit, where, rule)
+
+
+def _rule(config: Config, route: Route, called: CallConfig, rule: Rule, where: Where) -> Rule:
+    """How a call's request stands for a message: as its wire has it, where the route does not say otherwise."""
+    if not rule.http:
+        if called.body is not None or called.response_body:
+            config.source.wrong(where, "only an HTTP request has a body that may be a part of the message; say only the call")
+        return rule
+    body = rule.body if called.body is None else called.body
+    return replace(rule, body=body, response_body=called.response_body, unknown_query=route.config.unknown_query)
 
 
 def _calls_itself(listener: ListenerConfig, to: TargetConfig, call: str) -> bool:

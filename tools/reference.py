@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from gateway import registry
-from gateway.config import FileConfig
 from gateway.document import installed, schema
+from gateway.file import FileConfig
 from gateway.part import Part
 from gateway.policy.observe import Metrics
 from gateway.port import BackendConfig, TargetConfig
