@@ -14,7 +14,8 @@ from pydantic import ByteSize, Field
 
 from adapters.ingress.rest.answer import Answer, error_answer
 from adapters.ingress.rest.connection import Connection, Listening
-from adapters.ingress.rest.exchange import OptionsExchange, RestExchange, StreamAnswer, StreamExchange
+from adapters.ingress.rest.exchange import OptionsExchange, RestExchange, StreamExchange
+from adapters.ingress.rest.outflow import Outflow
 from adapters.ingress.rest.request import METHODS, check_head, check_method, choose, headers_of, query_of
 from gateway.codec import Rule
 from gateway.errors import CallerError, GatewayError, Outcome, Reason
@@ -145,7 +146,7 @@ class Rest:
     async def _handle(self, request: BaseRequest) -> StreamResponse:
         """One request. Raises nothing but cancellation and a lost connection."""
         exchange, endpoint = self._open(request)
-        answer: Answer | StreamAnswer
+        answer: Answer | Outflow
         try:
             if isinstance(exchange, StreamExchange):
                 answer = await self._stream(exchange, endpoint)
@@ -158,7 +159,7 @@ class Rest:
             answer.force_close()
         return answer.response
 
-    async def _stream(self, exchange: StreamExchange, endpoint: Endpoint) -> Answer | StreamAnswer:
+    async def _stream(self, exchange: StreamExchange, endpoint: Endpoint) -> Answer | Outflow:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  aiohttp runs each handler in a task
         self._streams[task] = False
