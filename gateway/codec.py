@@ -6,12 +6,13 @@ two functions over plain Python values. N + M of them, and one compiled function
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 from gateway.message import Many, value
+from gateway.schema import Schema, Schemas
 
 Value = Any
 """A plain Python value: None, bool, int, float, str, bytes, list, dict."""
@@ -125,6 +126,14 @@ class Type(Protocol):
     def raw(self, field: str) -> bool:
         """Whether a field, or for "*" and "" the whole, is a google.api.HttpBody: bytes of any media type."""
 
+    def schema(self, schemas: Schemas, *, sent: bool, field: str = "", without: Sequence[str] = ()) -> Schema:
+        """The JSON Schema of its JSON mapping as we send it, or of all that we take; of the whole or, of a field, of that alone.
+        `without`: the field paths that it may not have, since something else gives them.
+        """
+
+    def leaves(self, schemas: Schemas) -> Mapping[str, Schema]:
+        """What path and query may say, by field path: the schema of each."""
+
 
 class Codec(Protocol):
     """Bytes to a plain value and back, for one type or for none."""
@@ -172,6 +181,8 @@ class Contracts:
     methods: Mapping[str, Contract]
     files: tuple[bytes, ...] = ()
     """The serialized FileDescriptorSets, for reflection and documents."""
+    comments: Mapping[str, str] = field(default_factory=dict)
+    """What their sources say of services, methods, types and fields, by full name."""
 
 
 NO_CONTRACTS = Contracts({})

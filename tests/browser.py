@@ -103,7 +103,12 @@ async def browsing(path: str) -> AsyncIterator[Page]:
     """A page of a browser of its own, which knows no name but this machine's and keeps nothing."""
     with TemporaryDirectory(prefix="polygate-browser-", ignore_cleanup_errors=True) as folder:
         words = ["--headless=new", "--remote-debugging-port=0", f"--user-data-dir={folder}", "--no-first-run", "--disable-gpu"]
-        words += ["--disable-background-networking", "--disable-dev-shm-usage", "--disable-extensions", "--no-default-browser-check"]
+        words += [
+            "--disable-background-networking",
+            "--disable-dev-shm-usage",
+            "--disable-extensions",
+            "--no-default-browser-check",
+        ]
         words += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"]
         # Its sandbox cannot be had as root, where CI often runs.
         words += ["--no-sandbox"] if os.geteuid() == 0 else []
@@ -114,7 +119,9 @@ async def browsing(path: str) -> AsyncIterator[Page]:
                     page = Page(socket, "")
                     listening = group.create_task(page.listen())
                     target = await page.call("Target.createTarget", url="about:blank")
-                    page.session = (await page.call("Target.attachToTarget", targetId=target["targetId"], flatten=True))["sessionId"]
+                    page.session = (await page.call("Target.attachToTarget", targetId=target["targetId"], flatten=True))[
+                        "sessionId"
+                    ]
                     yield page
                     listening.cancel()
             finally:

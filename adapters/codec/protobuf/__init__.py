@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from google.api import field_behavior_pb2
@@ -13,11 +13,13 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
 
 from adapters.codec.protobuf.flat import flat
+from adapters.codec.protobuf.schema import leaves, told
 from adapters.codec.protobuf.strict import ambiguous, too_deep
 from gateway.codec import Bind, Codec, Contract, Contracts, JsonOptions, Rule, Type, Value
 from gateway.errors import CallerError, FieldError, Reason
 from gateway.jsontext import dumps, loads
 from gateway.message import PROTOBUF, Many
+from gateway.schema import Schema, Schemas
 from gateway.transcode import untyped
 
 MAX_DEPTH = 100
@@ -73,6 +75,13 @@ class MessageType:
 
     def raw(self, field: str) -> bool:
         return field in {"*", ""} and self.name == "google.api.HttpBody"
+
+    def schema(self, schemas: Schemas, *, sent: bool, field: str = "", without: Sequence[str] = ()) -> Schema:
+        return told(self._descriptor, JsonOptions(), schemas, sent=sent, field=field, without=without)
+
+    def leaves(self, schemas: Schemas) -> Mapping[str, Schema]:
+        del schemas
+        return dict(leaves(self._descriptor))
 
     def _parse(self, value: Value) -> Message:
         if not isinstance(value, dict) and "." in self.name and not self.name.startswith("google.protobuf."):

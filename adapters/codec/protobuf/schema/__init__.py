@@ -1,0 +1,195 @@
+"""The JSON Schemas of messages in their JSON mapping: what we send is narrower than what we take.
+
+Sent: the canonical form, under the type's options. Taken: every form that the codec reads, so that what does not fit the
+schema is refused and what fits is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from google.api import field_behavior_pb2
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from adapters.codec.protobuf.schema import scalar, wellknown
+from gateway.codec import JsonOptions
+from gateway.schema import Schema, Schemas, nullable
+
+
+@dataclass(frozen=True, slots=True)
+class Teller:
+    """Tells the schemas of one side, under one set of options."""
+
+    schemas: Schemas
+    options: JsonOptions
+    sent: bool
+    root: Descriptor
+    """The type that is asked about: what its file knows is what an Any may hold."""
+
+    @property
+    def variant(self) -> str:
+        """What tells this side's schemas of a type from the others."""
+        options = self.options
+        flags = {
+            "Input": not self.sent,
+            "Lenient": not self.sent and options.unknown == "ignore",
+            "Defaults": self.sent and options.defaults,
+            "Numbers": self.sent and options.enum_numbers,
+            "Proto": options.proto_names,
+        }
+        return "".join(name for name, is_so in flags.items() if is_so)
+
+    def message(self, descriptor: Descriptor, without: Sequence[str] = ()) -> Schema:
+        """A message of a type; without some of its fields it is told in place, since it is no other's."""
+        known = wellknown.schema(descriptor, self)
+        if known is not None:
+            return known
+        if not without:
+            return self.schemas.refer(descriptor.full_name, self.variant, lambda: self.fields(descriptor))
+        return self.fields(descriptor, without)
+
+    def fields(self, descriptor: Descriptor, without: Sequence[str] = ()) -> Schema:
+        """The object of a message's fields. A path of `without` takes the members of its oneof with it."""
+        gone = [field for path in without if (field := _field(descriptor, path)) is not None]
+        fields = [field for field in descriptor.fields if not _is_gone(field, gone)]
+        schema: Schema = {"type": "object", **self._comment(descriptor.full_name)}
+        schema["properties"] = {self.name(field): self.field(field, _inside(without, field)) for field in fields}
+        if needed := [self.name(field) for field in fields if self._is_needed(field)]:
+            schema["required"] = needed
+        if not self.sent:
+            schema |= self._other_names(fields)
+            if self.options.unknown == "reject":
+                schema["additionalProperties"] = False
+        if unions := [self._at_most_one(list(union.fields)) for union in descriptor.oneofs if len(union.fields) > 1]:
+            schema["allOf"] = unions
+        return schema
+
+    def name(self, field: FieldDescriptor) -> str:
+        """What a field is called."""
+        called: str = field.name if self.options.proto_names else field.json_name
+        return called
+
+    def _is_needed(self, field: FieldDescriptor) -> bool:
+        if is_required(field) or field.is_required:
+            return True
+        return self.sent and self.options.defaults and not field.has_presence
+
+    def _other_names(self, fields: Sequence[FieldDescriptor]) -> Schema:
+        """A field may be called as in the .proto too (of those that need not be there: they have to be called one way)."""
+        others = {
+            f"^{field.json_name if self.options.proto_names else field.name}$": self.field(field)
+            for field in fields
+            if field.name != field.json_name and not self._is_needed(field)
+        }
+        return {"patternProperties": others} if others else {}
+
+    def _at_most_one(self, members: Sequence[FieldDescriptor]) -> Schema:
+        """Of a oneof's members: as many cases as it has members, each without the others (null is as good as absent)."""
+        absent: Schema | bool = False if self.sent else {"type": "null"}
+        names = [self.name(field) for field in members]
+        return {"anyOf": [{"properties": {other: absent for other in names if other != name}} for name in names]}
+
+    def field(self, field: FieldDescriptor, without: Sequence[str] = ()) -> Schema:
+        """The value of a field, whatever its cardinality; null is as good as absent where it may be."""
+        needed = is_required(field)
+        schema = self._whole(field, without, needed=needed)
+        if not self.sent and not needed and not field.is_required and not wellknown.takes_null(field.message_type):
+            schema = nullable(schema)
+        comment = self._comment(field.full_name)
+        return {**schema, **comment} if comment else schema
+
+    def _whole(self, field: FieldDescriptor, without: Sequence[str], *, needed: bool) -> Schema:
+        if field.message_type is not None and is_map(field):
+            key, value = (field.message_type.fields_by_name[name] for name in ("key", "value"))
+            schema: Schema = {"type": "object", "additionalProperties": self.single(value)}
+            names = scalar.key(key)
+            return {**schema, **({"propertyNames": names} if names else {}), **({"minProperties": 1} if needed else {})}
+        if field.is_repeated:
+            return {"type": "array", "items": self.single(field), **({"minItems": 1} if needed else {})}
+        schema = self.single(field, without)
+        return scalar.set_to_something(field, schema) if needed and not field.has_presence else schema
+
+    def single(self, field: FieldDescriptor, without: Sequence[str] = ()) -> Schema:
+        """One value of a field."""
+        if field.message_type is not None:
+            return self.message(field.message_type, without)
+        if field.enum_type is not None:
+            return scalar.enum(field.enum_type, sent=self.sent, numbers=self.options.enum_numbers)
+        return scalar.sent(field) if self.sent else scalar.taken(field)
+
+    def _comment(self, full_name: str) -> Schema:
+        text = self.schemas.comments.get(full_name)
+        return {"description": text} if text else {}
+
+
+def told(
+    descriptor: Descriptor, options: JsonOptions, schemas: Schemas, *, sent: bool, field: str, without: Sequence[str]
+) -> Schema:
+    """See `Type.schema`. Raises ValueError for an unknown field."""
+    teller = Teller(schemas, options, sent, descriptor)
+    if not field:
+        return teller.message(descriptor, without)
+    found = _field(descriptor, field)
+    if found is None:
+        raise ValueError(f"{descriptor.full_name} has no field {field}")
+    return teller.field(found, _inside(without, found))
+
+
+def leaves(descriptor: Descriptor) -> Iterator[tuple[str, Schema]]:
+    """What may be said of a message in path and query: its scalars and repeated scalars, by dotted path."""
+    yield from _leaves(descriptor, "", ())
+
+
+def _leaves(descriptor: Descriptor, prefix: str, above: Sequence[Descriptor]) -> Iterator[tuple[str, Schema]]:
+    for field in descriptor.fields:
+        kind = field.message_type
+        path = f"{prefix}{field.json_name}"
+        leaf = _leaf(field)
+        if leaf is not None:
+            if is_required(field) and not field.is_repeated and not field.has_presence and not prefix:
+                leaf = scalar.set_to_something(field, leaf)
+            yield path, {"type": "array", "items": leaf} if field.is_repeated else leaf
+        elif kind is not None and not field.is_repeated and not wellknown.is_known(kind) and kind not in (*above, descriptor):
+            # A type inside itself has no end: what is deeper is for a body to say.
+            yield from _leaves(kind, f"{path}.", (*above, descriptor))
+
+
+def _leaf(field: FieldDescriptor) -> Schema | None:
+    if field.message_type is not None:
+        return None if is_map(field) else wellknown.leaf(field.message_type)
+    if field.enum_type is not None:
+        return scalar.enum(field.enum_type, sent=False, numbers=False)
+    return scalar.text(field)
+
+
+def is_required(field: FieldDescriptor) -> bool:
+    """Annotated `google.api.field_behavior = REQUIRED`."""
+    behaviors: Sequence[int] = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+    return field_behavior_pb2.REQUIRED in behaviors
+
+
+def is_map(field: FieldDescriptor) -> bool:
+    """Whether it is a map, which is written as an object."""
+    return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
+
+
+def _field(descriptor: Descriptor, name: str) -> FieldDescriptor | None:
+    """A field by either of its names."""
+    by_name: Mapping[str, FieldDescriptor] = descriptor.fields_by_name
+    return by_name.get(name) or next((field for field in descriptor.fields if field.json_name == name), None)
+
+
+def _is_gone(field: FieldDescriptor, gone: Sequence[FieldDescriptor]) -> bool:
+    return any(field.name == other.name or _are_rivals(field, other) for other in gone)
+
+
+def _are_rivals(one: FieldDescriptor, other: FieldDescriptor) -> bool:
+    """Whether both are members of one oneof."""
+    return one.containing_oneof is not None and one.containing_oneof == other.containing_oneof
+
+
+def _inside(paths: Sequence[str], field: FieldDescriptor) -> tuple[str, ...]:
+    """What is left of the paths that go through a field."""
+    cut = (path.partition(".") for path in paths)
+    return tuple(rest for first, _, rest in cut if rest and first in {field.name, field.json_name})
