@@ -27,6 +27,8 @@ class Reason(StrEnum):
     NOT_IMPLEMENTED = "not_implemented"
     UPGRADE_REQUIRED = "upgrade_required"
     MALFORMED = "malformed"
+    PROTOCOL = "protocol"
+    HALF_DUPLEX = "half_duplex"
     NO_MESSAGE = "no_message"
     INVALID = "invalid"
     UNSUPPORTED = "unsupported"
@@ -113,7 +115,14 @@ class RpcStatus:
     trailers: Headers = NO_HEADERS
 
 
-Detail = FieldError | Allowed | RetryAfter | HttpAnswer | RpcStatus
+@dataclass(frozen=True, slots=True)
+class AnswerHeaders:
+    """Headers that the answer has on every wire: what a policy marks answers with, what a backend's refusal came with."""
+
+    headers: Headers
+
+
+Detail = FieldError | Allowed | RetryAfter | HttpAnswer | RpcStatus | AnswerHeaders
 
 
 class GatewayError(Exception):

@@ -127,6 +127,11 @@ class Exchange(ABC):
     async def send(self, message: Message) -> None:
         """Answer. Waits while the caller is slow."""
 
+    def conclude(self, headers: Headers) -> None:  # noqa: B027  most wires have no place for it
+        """Say what goes with the end: trailing metadata. At most once, by a handler that is about to return; a wire whose
+        answer has one head has it there, one without a place for it drops it. What goes with an error is in its details.
+        """
+
 
 Handler = Callable[[Exchange], Awaitable[None]]
 
@@ -150,11 +155,15 @@ class Wrapper(Exchange):
     async def send(self, message: Message) -> None:
         await self.inner.send(message)
 
+    def conclude(self, headers: Headers) -> None:
+        self.inner.conclude(headers)
+
 
 class Memory(Exchange):
     """An exchange with no wire: the requests given, then the end; what is sent is kept in `replies`.
 
-    For tests and for internal calls. `headers` are those of `accept`, or None while nothing has said yes.
+    For tests and for internal calls. `headers` are those of `accept`, or None while nothing has said yes; `trailers` those that
+    went with the end.
     """
 
     def __init__(self, *requests: Message, call: Call | None = None) -> None:
@@ -162,6 +171,7 @@ class Memory(Exchange):
         self._requests = iter(requests)
         self.replies: list[Message] = []
         self.headers: Headers | None = None
+        self.trailers = NO_HEADERS
 
     async def accept(self, headers: Headers = NO_HEADERS) -> None:
         if self.headers is None:
@@ -176,6 +186,9 @@ class Memory(Exchange):
         if self.headers is None:
             self.headers = NO_HEADERS
         self.replies.append(message)
+
+    def conclude(self, headers: Headers) -> None:
+        self.trailers = headers
 
 
 async def relay(

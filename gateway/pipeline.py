@@ -85,6 +85,9 @@ class _Child(Wrapper):
     async def send(self, message: Message) -> None:
         self.replies.append(message)
 
+    def conclude(self, headers: Headers) -> None:
+        """The same: the conversation goes on."""
+
 
 async def _answered(child: _Child, handler: Handler) -> list[Message]:
     try:

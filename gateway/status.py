@@ -5,8 +5,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
-from gateway.errors import Allowed, FieldError, GatewayError, Outcome, Reason, RetryAfter
-from gateway.message import PROBLEM, Message, compact, value
+from gateway.errors import Allowed, AnswerHeaders, FieldError, GatewayError, Outcome, Reason, RetryAfter
+from gateway.message import PROBLEM, Headers, Message, compact, value
 
 
 class Code(IntEnum):
@@ -52,6 +52,8 @@ TABLE: dict[Reason, Row] = {
     Reason.NOT_IMPLEMENTED: Row(Code.UNIMPLEMENTED, 501, 1008, False, _F, "Not implemented"),
     Reason.UPGRADE_REQUIRED: Row(Code.UNIMPLEMENTED, 426, 1002, False, _F, "Upgrade required"),
     Reason.MALFORMED: Row(Code.INVALID_ARGUMENT, 400, 1007, False, _F, "Malformed request"),
+    Reason.PROTOCOL: Row(Code.INTERNAL, 400, 1002, False, _F, "Protocol error"),
+    Reason.HALF_DUPLEX: Row(Code.UNIMPLEMENTED, 505, 1002, False, _U, "HTTP version not supported"),
     Reason.NO_MESSAGE: Row(Code.INTERNAL, 400, 1008, False, _F, "No message"),
     Reason.INVALID: Row(Code.INVALID_ARGUMENT, 422, 1008, False, _F, "Invalid request"),
     Reason.UNSUPPORTED: Row(Code.INVALID_ARGUMENT, 415, 1003, False, _F, "Unsupported media type"),
@@ -142,6 +144,11 @@ def retry_after(error: GatewayError) -> float | None:
 def allowed(error: GatewayError) -> tuple[str, ...]:
     """What would have been taken: the methods of `Allow`, the types that are served."""
     return next((detail.names for detail in error.details if isinstance(detail, Allowed)), ())
+
+
+def marks(error: GatewayError) -> Headers:
+    """The headers that the answer to an error has by its details."""
+    return Headers(pair for detail in error.details if isinstance(detail, AnswerHeaders) for pair in detail.headers)
 
 
 def problem(error: GatewayError, exchange_id: str) -> dict[str, object]:

@@ -19,7 +19,7 @@ from adapters.grpc.failure import LastWord, answered, bad_answer, failure_of, la
 from adapters.grpc.metadata import REQUEST_ID, Metadata, metadata_of
 from gateway.errors import BackendError, Reason
 from gateway.exchange import Call, EndOfMessages, Exchange, Handler, relay
-from gateway.message import PROTOBUF, Headers, Many, Message
+from gateway.message import PROTOBUF, Many, Message
 from gateway.part import Written
 from gateway.port import BackendConfig, Target, TargetConfig
 from gateway.task import Tasks
@@ -208,10 +208,12 @@ class _Method:
             raise failure_of(error, safe=self._safe) from error
         if body is None:
             raise bad_answer("the backend said OK without a message that can be read", safe=self._safe)
-        headers = Headers((*answered(await rpc.initial_metadata()), *answered(await rpc.trailing_metadata())))
+        headers, trailers = answered(await rpc.initial_metadata()), answered(await rpc.trailing_metadata())
         if headers:
             await exchange.accept(headers)
         await exchange.send(Message(body, PROTOBUF))
+        if trailers:
+            exchange.conclude(trailers)
 
     async def stream(self, exchange: Exchange) -> None:
         """Any other kind: both ways at once until the peer ends."""
@@ -237,6 +239,8 @@ class _Method:
             rpc.cancel()
         if not self._many & Many.REPLIES and replies.count != 1:
             raise bad_answer("the backend said OK without its one message", safe=self._safe)
+        if trailers := answered(await rpc.trailing_metadata()):
+            exchange.conclude(trailers)
 
     async def _ready(self, call: Call) -> float:
         """Connected, with so many seconds left."""

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import grpc.aio
 
-from adapters.grpc.metadata import REQUEST_ID, metadata_of
+from adapters.grpc.metadata import REQUEST_ID, Metadata, metadata_of
 from gateway.errors import CallerError, Reason
 from gateway.exchange import Call, EndOfMessages, Exchange
 from gateway.message import NO_HEADERS, PROTOBUF, Headers, Many, Message
@@ -70,6 +70,7 @@ class Conversation(Exchange):
         self._opened = False
         self._ended = False
         self.reply: bytes | None = None
+        self.trailers: Metadata = ()
         self.sending = False
         """Something is on its way to the wire: grpcio takes no status before that has arrived there."""
         self.cut = False
@@ -129,6 +130,9 @@ class Conversation(Exchange):
         except grpc.aio.BaseError as error:
             raise _gone() from error
         self.sending = False
+
+    def conclude(self, headers: Headers) -> None:
+        self.trailers = metadata_of(headers)
 
 
 def _gone() -> CallerError:

@@ -12,7 +12,7 @@ import grpc.aio
 
 from adapters.grpc.metadata import REQUEST_ID, headers_of
 from adapters.grpc.status import DETAILS
-from gateway.errors import BackendError, Outcome, Reason, RpcStatus
+from gateway.errors import AnswerHeaders, BackendError, Outcome, Reason, RpcStatus
 from gateway.message import NO_HEADERS, Headers
 from gateway.status import reason_of_code
 
@@ -37,7 +37,7 @@ def failure_of(error: grpc.aio.AioRpcError, *, safe: bool) -> BackendError:
     # grpcio gives its own status no trailers.
     if not trailers and (made := _MADE_HERE.match(text)):
         return _own(error.code(), text, made, safe=safe)
-    return _said(error.code(), text, trailers)
+    return _said(error.code(), text, error.initial_metadata(), trailers)
 
 
 class LastWord:
@@ -109,9 +109,11 @@ def _own(code: grpc.StatusCode, text: str, made: re.Match[str], *, safe: bool) -
     return bad_answer("the backend's answer cannot be read", safe=safe)
 
 
-def _said(code: grpc.StatusCode, text: str, trailers: Any) -> BackendError:
+def _said(code: grpc.StatusCode, text: str, initial: Any, trailers: Any) -> BackendError:
     """What the peer said, in its own words."""
     pairs = tuple(trailers or ())
     details = next((value for key, value in pairs if key == DETAILS), b"")
+    head = answered(initial)
+    marks = (AnswerHeaders(head),) if head else ()
     status = RpcStatus(text, details if isinstance(details, bytes) else details.encode(), answered(pairs))
-    return BackendError(reason_of_code(code.value[0]), text or code.name.replace("_", " ").lower(), details=(status,))
+    return BackendError(reason_of_code(code.value[0]), text or code.name.replace("_", " ").lower(), details=(status, *marks))

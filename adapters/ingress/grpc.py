@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, ClassVar, Literal, cast
 from urllib.parse import unquote
 
@@ -24,11 +24,12 @@ from adapters.grpc.server import Server
 from adapters.grpc.service import services
 from adapters.grpc.status import status_of
 from gateway.codec import Contract
-from gateway.errors import GatewayError, Outcome, Reason
+from gateway.errors import CallerError, GatewayError, Outcome, Reason
 from gateway.exchange import Call, new_id
 from gateway.message import PROTOBUF, Many
 from gateway.port import Address, Bind, ListenerConfig, View, Wire, method_wire, split_bind
 from gateway.route import Endpoint, Found
+from gateway.status import marks
 from gateway.task import Tasks
 from gateway.tls import ListenerTls
 
@@ -225,8 +226,11 @@ class Grpc:
                 handler = self._view.refuse("grpc", GatewayError(Reason.OVERLOADED, "too many calls at once")).handler
             self._running[task] = conversation
             await handler(conversation)
-            context.set_trailing_metadata(((REQUEST_ID, exchange_id),))
+            context.set_trailing_metadata(((REQUEST_ID, exchange_id), *conversation.trailers))
         except GatewayError as error:
+            if conversation is not None and (head := marks(error)):
+                with suppress(CallerError):  # gone: abort() finds that out by itself
+                    await conversation.accept(head)
             return await _refuse(context, error, exchange_id)
         except asyncio.CancelledError:
             cut = conversation is not None and conversation.cut
