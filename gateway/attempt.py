@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from gateway.binding import Binding, PlannedRoute
 from gateway.message import Many
+from gateway.pattern import pattern_of
 from gateway.plan import Plan
 from gateway.port import Address
-from gateway.route import segments_of
 
 _PREFERRED = ("rest", "websocket", "grpc")
 _WIDTH = 14
@@ -63,10 +63,11 @@ class _Place:
 
 def _path(binding: Binding, example: dict[str, Any]) -> str:
     """A path that a binding takes; what it uses of the example is taken out of it."""
-    segments = (
-        name if kind == "literal" else _text(example.pop(name, name or "x")) for kind, name in segments_of(binding.pattern)
-    )
-    return "/" + "/".join(quote(segment, safe="") for segment in segments)
+
+    def value(name: str) -> str | None:
+        return _text(example.pop(name)) if name in example else None
+
+    return pattern_of(binding.pattern).path(value)
 
 
 def _curl(route: PlannedRoute, binding: Binding, place: _Place) -> str:

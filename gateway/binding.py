@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
 from gateway.codec import MESSAGE, Contract, Rule
 from gateway.config import Config
 from gateway.exchange import Exchange
-from gateway.message import Many
+from gateway.message import Headers, Many
+from gateway.pattern import pattern_of
 from gateway.policy import PolicyConfig
 from gateway.port import TargetConfig
 from gateway.remedy import did_you_mean
-from gateway.route import Endpoint, Table, segments_of
+from gateway.route import Condition, Endpoint, Facts, Table
 from gateway.source import Where
 
 # Stands for any segment: no literal of a pattern can be NUL.
@@ -54,12 +55,34 @@ class PlannedRoute:
     bindings: tuple[Binding, ...]
     line: int
     example: Mapping[str, Any]
+    condition: Condition | None = None
+    """Which of the calls that fit its patterns it takes; None for all."""
 
 
 Labelled = Mapping[str, tuple[PlannedRoute, Binding]]
+Labels = tuple[Table, Labelled, list[tuple[str, str]]]
+Conditions = Callable[[str, Condition], Condition]
 
 
-def labelled(routes: Iterable[PlannedRoute]) -> tuple[Table, Labelled, list[tuple[str, str]]]:
+_SUPPOSED = ":supposed"
+
+
+@dataclass(frozen=True, slots=True)
+class _Supposed:
+    """A condition that holds where a call is made for its route, by the label: what is asked is whether any call can come."""
+
+    condition: Condition
+    label: str = field(compare=False)
+
+    def __call__(self, facts: Facts) -> bool:
+        return facts.headers.get(_SUPPOSED) in {None, self.label}
+
+
+def _for(label: str) -> Headers:
+    return Headers(((_SUPPOSED, label),))
+
+
+def labelled(routes: Iterable[PlannedRoute], conditions: Conditions = lambda _label, condition: condition) -> Labels:
     """A router that tells of each call which binding has it, by a label; and the pairs of which the second came too late."""
     table = Table(lambda _protocol, _error: Endpoint("", _unused))
     bindings: dict[str, tuple[PlannedRoute, Binding]] = {}
@@ -68,7 +91,9 @@ def labelled(routes: Iterable[PlannedRoute]) -> tuple[Table, Labelled, list[tupl
         for binding in route.bindings:
             label = str(len(bindings))
             bindings[label] = (route, binding)
-            first = table.add(binding.protocol, binding.method, binding.pattern, Endpoint(label, _unused))
+            condition = conditions(label, route.condition) if route.condition is not None else None
+            endpoint = Endpoint(label, _unused, condition=condition)
+            first = table.add(binding.protocol, binding.method, binding.pattern, endpoint)
             if first is not None:
                 taken.append((first, label))
     return table, bindings, taken
@@ -90,7 +115,7 @@ def _check_names(config: Config, routes: Iterable[PlannedRoute]) -> None:
 def check_calls(config: Config, routes: Sequence[PlannedRoute]) -> None:
     """Note every name and every call that has two routes, and every route that no call can reach."""
     _check_names(config, routes)
-    table, bindings, taken = labelled(routes)
+    table, bindings, taken = labelled(routes, lambda label, condition: _Supposed(condition, label))
     for first, label in taken:
         route, other = bindings[first]
         binding = bindings[label][1]
@@ -99,7 +124,7 @@ def check_calls(config: Config, routes: Sequence[PlannedRoute]) -> None:
     late = {label for _, label in taken}
     depth = max((binding.pattern.count("/") for _, binding in bindings.values()), default=0)
     for label, (_, binding) in bindings.items():
-        found = [table.find(binding.protocol, call) for call in _samples(binding, depth)]
+        found = [table.find(binding.protocol, call, _for(label)) for call in _samples(binding, depth)]
         if label not in late and all(one.endpoint.route != label for one in found):
             why = "other routes, more specific, take them all" if found[0].error is None else "a path has no . or .. in it"
             config.source.wrong(binding.where, f"no call can reach {binding.when}: {why}")
@@ -108,28 +133,34 @@ def check_calls(config: Config, routes: Sequence[PlannedRoute]) -> None:
 
 def _samples(binding: Binding, depth: int) -> Iterator[str]:
     """Calls that a binding's pattern takes, of every length that could be told from another pattern's."""
-    segments = segments_of(binding.pattern)
+    pattern = pattern_of(binding.pattern)
     method = f"{binding.method} " if binding.method else ""
-    fixed = [quote(name, safe="") if kind == "literal" else _ANY_SEGMENT for kind, name in segments if kind != "rest"]
-    for length in range(depth + 2 if segments[-1][0] == "rest" else 1):
-        yield f"{method}/{'/'.join((*fixed, *[_ANY_SEGMENT] * length))}"
+    verb = f":{quote(pattern.verb, safe='')}" if pattern.verb else ""
+    fixed = [quote(text, safe="") if kind == "literal" else _ANY_SEGMENT for kind, text in pattern.segments if kind != "rest"]
+    for length in range(depth + 2 if pattern.segments[-1].kind == "rest" else 1):
+        yield f"{method}/{'/'.join((*fixed, *[_ANY_SEGMENT] * length))}{verb}"
 
 
 def _check_asked(config: Config, table: Table, bindings: Labelled) -> None:
     """Where listeners know beforehand which calls they will make, every one has a route, and every route is called."""
-    asked: dict[str, list[str]] = {}
+    asked: dict[str, dict[str, str]] = {}
+    called: set[str] = set()
     for name, listener in config.listeners.items():
         for call in listener.asks() or ():
             method, path = type(listener).pattern(call)
-            found = table.find(listener.protocol, f"{method} {path}".lstrip())
-            asked.setdefault(listener.protocol, []).append(call)
+            target = f"{method} {path}".lstrip()
+            found = table.find(listener.protocol, target)
+            asked.setdefault(listener.protocol, {})[call] = target
+            called.add(found.endpoint.route)
             if found.error is not None and "routes" not in config.broken and not config.source.problems:
                 text = f"no route takes {call}; add one with when: {{{listener.protocol}: {call}}}"
                 config.source.wrong(("listeners", name), text)
-            asked[found.endpoint.route] = []
     for label, (_, binding) in bindings.items():
-        if binding.protocol in asked and label not in asked and "listeners" not in config.broken:
-            known = asked[binding.protocol]
+        known = asked.get(binding.protocol)
+        if label in called or known is None or "listeners" in config.broken:
+            continue
+        found_for = (table.find(binding.protocol, target, _for(label)) for target in known.values())
+        if all(found.endpoint.route != label for found in found_for):
             config.source.wrong(
                 binding.where, f"no {binding.protocol} listener asks for {binding.when}{did_you_mean(binding.when, known)}"
             )

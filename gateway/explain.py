@@ -15,10 +15,11 @@ from gateway.errors import FieldError, GatewayError
 from gateway.exchange import Call, Exchange, Handler, Memory, new_id
 from gateway.fit import ALWAYS
 from gateway.message import JSON, Message
+from gateway.pattern import pattern_of
 from gateway.pipeline import pipeline
 from gateway.plan import Plan, bound
 from gateway.policy import Guard
-from gateway.route import Found, segments_of
+from gateway.route import Found
 from gateway.topic.ask import AskTo
 from gateway.topic.publish import Addressing, PublishTo, record_headers
 from gateway.topic.tail import TailTo
@@ -98,13 +99,16 @@ def _why_not(binding: Binding, target: str) -> str:
     method, _, path = target.rpartition(" ")
     if binding.protocol in {"grpc", "topic"} and path != binding.pattern:
         return f"is for {binding.when}"
-    wanted = segments_of(binding.pattern)
-    given = path[1:].split("/")
-    for number, (kind, name) in enumerate(wanted, 1):
-        if kind == "literal" and (number > len(given) or given[number - 1] != name):
-            return f"has {name!r} as segment {number} of its path"
-    if wanted[-1][0] != "rest" and len(wanted) != len(given):
-        return f"has {len(wanted)} segment{'s' if len(wanted) > 1 else ''} in its path, the call {len(given)}"
+    wanted = pattern_of(binding.pattern)
+    if wanted.verb and not path.endswith(f":{wanted.verb}"):
+        return f"is for the verb {wanted.verb}"
+    given = (path.removesuffix(f":{wanted.verb}") if wanted.verb else path)[1:].split("/")
+    for number, (kind, text) in enumerate(wanted.segments, 1):
+        if kind == "literal" and (number > len(given) or given[number - 1] != text):
+            return f"has {text!r} as segment {number} of its path"
+    length = len(wanted.segments)
+    if wanted.segments[-1].kind != "rest" and length != len(given):
+        return f"has {length} segment{'s' if length > 1 else ''} in its path, the call {len(given)}"
     if binding.method != method:
         return f"is for {binding.method}"
     return "would take it too, but the other is more specific"

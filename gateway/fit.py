@@ -14,10 +14,10 @@ from gateway.config import Config, Route
 from gateway.errors import FieldError, GatewayError
 from gateway.file import CallConfig
 from gateway.message import Many
+from gateway.pattern import PatternError, pattern_of
 from gateway.policy import PolicyConfig
 from gateway.port import ListenerConfig, TargetConfig, Wire, split_bind
 from gateway.remedy import did_you_mean
-from gateway.route import PatternError, segments_of
 from gateway.source import Where
 from gateway.template import Template, TemplateError
 from gateway.topic.event import RECEIPT
@@ -225,7 +225,7 @@ def _bind(
     wire, contract, call = wires[0], contracts[0], called.call
     try:
         method, pattern = wire.pattern(call)
-        names = tuple(name for kind, name in segments_of(pattern) if kind != "literal")
+        names = pattern_of(pattern).names
     except (PatternError, GatewayError, ValueError) as error:
         source.wrong(where, str(error))
         return
@@ -240,7 +240,7 @@ def _bind(
     _check_templates(config, route, contracts[1], names, when)
     _check_variables(config, route, contract, names, where)
     rule = _rule(config, route, called, wire.rule(method), where)
-    rule = replace(rule, variables=tuple(name for name in names if name))
+    rule = replace(rule, variables=names)
     many = Many.BOTH if each else (shape & target if when != "websocket" else shape)
     for one in wires:
         limit = _limit(config, {one.protocol})

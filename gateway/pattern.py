@@ -19,6 +19,7 @@ from gateway.errors import CallerError, Reason
 _FIELD_PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
 _LITERAL = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()+,;=:@]|%[0-9A-Fa-f]{2})+\Z")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_VARIABLE = re.compile(r"\{[^{}]*\}\Z")
 _SLASH = re.compile(r"/(?![^{}]*\})")  # one that is not inside braces
 _NESTED = re.compile(r"\{[^{}]*\{")
 _VERB = re.compile(r":([^/{}:]*)\Z")
@@ -69,7 +70,7 @@ class Pattern:
             own = self.segments[start:stop]
             given = value(name)
             parts = [] if given is None else [given] if len(own) == 1 and own[0].kind != "rest" else given.split("/")
-            texts[start:stop] = parts if _fits(own, parts) else [part.text or name for part in own]
+            texts[start:stop] = parts if given is not None and _fits(own, parts) else [part.text or name for part in own]
         verb = f":{quote(self.verb, safe='')}" if self.verb else ""
         return "/" + "/".join(quote(text, safe="") for text in texts) + verb
 
@@ -96,7 +97,7 @@ def pattern_of(text: str) -> Pattern:
     segments: list[Segment] = []
     variables: list[Variable] = []
     for piece in _SLASH.split(body[1:]):
-        if not (piece.startswith("{") and piece.endswith("}")):
+        if not _VARIABLE.match(piece):
             segments.append(_segment(text, piece))
             continue
         name, equals, inner = piece[1:-1].partition("=")

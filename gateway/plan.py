@@ -50,7 +50,7 @@ class Plan:
         inner = answerable(pipeline(self.inner(route, binding), handler))
         run = conversation(policies, inner) if binding.each else pipeline(policies, inner)
         media = offers(formats, route.to, contract, rule)
-        return Endpoint(route.name, answerable(run), binding.many, media, raw(route.to, contract, rule))
+        return Endpoint(route.name, answerable(run), binding.many, media, raw(route.to, contract, rule), route.condition)
 
     def inner(self, route: PlannedRoute, binding: Binding) -> Sequence[Policy]:
         """What stands next to the target: one translation or, around policies that open messages, two."""

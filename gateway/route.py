@@ -1,28 +1,45 @@
 """The router: pure, the same for every listener. Which route has a call, and with which path variables.
 
-Specificity first: a literal beats `{name}`, which beats `**`. Not found and wrong method are told apart.
+Specificity first, from the left: a literal beats `*`, which beats `**`. Not found and wrong method are told apart.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from urllib.parse import unquote_to_bytes
+from typing import Protocol
 
 from gateway.errors import Allowed, CallerError, GatewayError, Reason
 from gateway.exchange import Handler
-from gateway.message import Many, value
+from gateway.message import NO_HEADERS, Headers, Many, value
+from gateway.pattern import Pattern, decode, decode_but_slashes, pattern_of
 
 _NO_PARAMS: Mapping[str, str] = MappingProxyType({})
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_LITERAL = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()+,;=:@]|%[0-9A-Fa-f]{2})+\Z")
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_METHODS_BY_NAME = frozenset({"grpc", "grpc_web", "connect"})
+"""Protocols whose calls are methods of a service: what is not there is a method, not a path."""
+_NO_DATA = frozenset({"", ".", ".."})
+"""A dot segment, however it is written, is never data (RFC 3986 6.2.2.3), nor is an empty one."""
+
+_ANY_METHOD = "*"
+"""Of a custom pattern that leaves the method unspecified (google/api/http.proto)."""
+
+Query = tuple[tuple[str, str], ...]
 
 
-class PatternError(ValueError):
-    """A path pattern that cannot work, with the reason."""
+@value
+class Facts:
+    """What is known of a call before any message of it is read: what a route's condition may ask of."""
+
+    protocol: str
+    target: str
+    params: Mapping[str, str] = field(default_factory=lambda: _NO_PARAMS)
+    headers: Headers = NO_HEADERS
+    query: Query = ()
+
+
+Condition = Callable[[Facts], bool]
+"""Whether a route takes a call that its pattern takes. Two that compare equal are the same condition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +54,8 @@ class Endpoint:
     """Media types that one message of a reply can be had in; () for any."""
     raw: bool = False
     """Replies are bytes of any media type (google.api.HttpBody), and so are their streams."""
+    condition: Condition | None = None
+    """Which of the calls that fit the pattern it takes; None for all."""
 
 
 @value
@@ -48,59 +67,54 @@ class Found:
     error: GatewayError | None = None
 
 
-Find = Callable[[str, str], Found]
-"""find(protocol, target): never raises. Targets are "POST /orders/7" over REST, a path elsewhere."""
+class Find(Protocol):
+    """How a listener asks: never raises. Targets are "POST /orders/7" over REST, a path elsewhere."""
+
+    def __call__(self, protocol: str, target: str, headers: Headers = NO_HEADERS, query: Query = ()) -> Found:
+        """`headers` and `query` are what conditions ask of."""
 
 
 @dataclass(slots=True)
 class _Node:
+    """The patterns that begin alike. A node is met at one depth only, so a variable is known by the places of its segments."""
+
     literals: dict[str, _Node] = field(default_factory=dict)
     any: _Node | None = None
-    ends: dict[str, tuple[Endpoint, tuple[str, ...]]] = field(default_factory=dict)
-    rest: dict[str, tuple[Endpoint, tuple[str, ...]]] = field(default_factory=dict)
+    rest: _Node | None = None
+    """Where patterns end that go on with `**`."""
+    verbs: dict[str, _Node] = field(default_factory=dict)
+    """Where patterns end that end here but for a verb."""
+    ends: dict[str, list[_End]] = field(default_factory=dict)
+    """The routes whose pattern ends here, by method, in the order in which they are asked."""
+    takers: dict[str, tuple[_End, ...]] = field(default_factory=dict)
+    """The same for a call: HEAD is one of GET's too, and "*" is every method that is not named."""
+
+    def read(self, verb: str) -> _Node:
+        """Where a path ends whose last colon may begin a verb: it does if any method of this very pattern has that verb."""
+        return self.verbs.get(verb, self)
+
+    def both(self) -> Sequence[_Node]:
+        """Where a path ends that ends here: `**` is no segment too."""
+        return (self,) if self.rest is None else (self, self.rest)
 
 
-def segments_of(pattern: str) -> list[tuple[str, str]]:
-    """A pattern's segments as (kind, name): ("literal", text), ("any", name), ("rest", name). Raises PatternError."""
-    if not pattern.startswith("/"):
-        raise PatternError(f"{pattern!r}: a path starts with /")
-    if pattern == "/":
-        return [("literal", "")]
-    segments = [_segment(pattern, text) for text in pattern[1:].split("/")]
-    if any(kind == "rest" for kind, _ in segments[:-1]):
-        raise PatternError(f"{pattern!r}: ** must be last")
-    names = [name for kind, name in segments if kind != "literal" and name]
-    if len(set(names)) < len(names):
-        raise PatternError(f"{pattern!r}: a variable stands in it twice")
-    return segments
+@dataclass(frozen=True, slots=True)
+class _End:
+    endpoint: Endpoint
+    variables: tuple[tuple[str, int, int | None, bool], ...]
+    """Name, first segment, the one after the last, whether it is a single one."""
+    verb: str
 
 
-def _segment(pattern: str, text: str) -> tuple[str, str]:
-    if text in {"*", "**"}:
-        return ("rest" if text == "**" else "any", "")
-    if text.startswith("{") and text.endswith("}"):
-        name, _, rest = text[1:-1].partition("=")
-        if not _NAME.match(name) or rest not in {"", "*", "**"}:
-            raise PatternError(f"{pattern!r}: a variable is written {{name}}, {{name=*}} or {{name=**}}")
-        return ("rest" if rest == "**" else "any", name)
-    if not _LITERAL.match(text):
-        raise PatternError(f"{pattern!r}: {'an empty segment' if not text else 'a character that a path cannot hold'}")
-    return ("literal", decode(text))
+@dataclass(slots=True)
+class _Path:
+    """A path taken apart; where its last segment may end in a verb, so is that."""
 
-
-def decode(segment: str) -> str:
-    """One path segment, percent-decoded: never "+", always UTF-8. Raises CallerError(MALFORMED)."""
-    if "%" not in segment:
-        return segment
-    if _BAD_ESCAPE.search(segment):
-        raise CallerError(Reason.MALFORMED, "the path has a malformed %-escape")
-    try:
-        text = unquote_to_bytes(segment).decode()
-    except UnicodeDecodeError as error:
-        raise CallerError(Reason.MALFORMED, "the path is not UTF-8") from error
-    if "\0" in text:
-        raise CallerError(Reason.MALFORMED, "the path has a NUL in it")
-    return text
+    raw: list[str]
+    segments: list[str]
+    verb: str = ""
+    short: str = ""
+    """Of the raw segment."""
 
 
 class Table:
@@ -109,103 +123,167 @@ class Table:
     def __init__(self, refuse: Callable[[str, GatewayError], Endpoint]) -> None:
         """`refuse(protocol, error)` makes the endpoint that answers a miss."""
         self._roots: dict[str, _Node] = {}
+        self._exact: dict[str, dict[str, Found]] = {}
+        """The calls of routes with nothing but literals and no condition, which nothing can be more specific than."""
+        self._verbs: set[str] = set()
         self.refuse = refuse
 
     def add(self, protocol: str, method: str, pattern: str, endpoint: Endpoint) -> str | None:
-        """Add one. Returns the name of the route that has the same pattern and method already, and then adds nothing."""
-        node = self._roots.setdefault(protocol, _Node())
-        segments = segments_of(pattern)
-        names = tuple(name for kind, name in segments if kind != "literal")
-        for kind, name in segments:
-            if kind == "literal":
-                node = node.literals.setdefault(name, _Node())
-            elif kind == "any":
-                node.any = node.any or _Node()
-                node = node.any
-        slot = node.rest if segments[-1][0] == "rest" else node.ends
-        if method in slot:
-            return slot[method][0].route
-        slot[method] = (endpoint, names)
+        """Add one. Returns the name of the route that has the same pattern, method and condition already, and then adds nothing.
+
+        Of several conditions the first one added that holds decides; a route without one is asked after them all.
+        """
+        parsed = pattern_of(pattern)
+        node = self._end(protocol, parsed)
+        ends = node.ends.setdefault(method, [])
+        for other in ends:
+            if other.endpoint.condition == endpoint.condition:
+                return other.endpoint.route
+        variables = tuple((one.name, one.start, one.stop, one.single) for one in parsed.variables)
+        last = bool(ends) and ends[-1].endpoint.condition is None
+        ends.insert(len(ends) - last, _End(endpoint, variables, parsed.verb))
+        node.takers = _takers(node.ends)
+        exact = self._exact.setdefault(protocol, {})
+        target = f"{method} {pattern}".lstrip()
+        if len(ends) == 1 and endpoint.condition is None and _is_plain(parsed, pattern):
+            exact[target] = Found(endpoint)
+        else:
+            exact.pop(target, None)
         return None
 
-    def find(self, protocol: str, target: str) -> Found:
-        """See `Find`. A HEAD is answered by the route of GET unless it has its own."""
-        method, _, path = target.rpartition(" ")
-        try:
-            raw = path[1:].split("/")
-            segments = [decode(text) for text in raw] if "%" in path else raw
-            # A dot segment, however it is written, is never data (RFC 3986 6.2.2.3), nor is an empty one.
-            if path[:1] != "/" or (("." in segments or ".." in segments or "" in segments) and path != "/"):
-                raise CallerError(Reason.NOT_FOUND, "no route has this path")
-            hit, methods = self._walk(protocol, method, segments, raw)
-        except GatewayError as error:
-            return self._miss(protocol, error)
-        if hit is None:
-            return self._miss(protocol, self._why(protocol, methods))
-        return hit
-
-    def _walk(self, protocol: str, method: str, segments: list[str], raw: list[str]) -> tuple[Found | None, set[str]]:
-        """Depth first, most specific first. A tree's node is met at one depth only, so this visits each at most once."""
-        methods: set[str] = set()
-        node = self._roots.get(protocol, _NOWHERE)
-        at, count = 0, len(segments)
-        values: tuple[str, ...] = ()
-        rest = False
-        # What is still to be tried when the way taken does not end in a route.
-        others: list[tuple[_Node, int, tuple[str, ...], bool]] = []
-        while True:
-            if not rest and node.rest:
-                others.append((node, at, values, True))
-            if at < count and not rest:
-                segment = segments[at]
-                literal = node.literals.get(segment)
-                at += 1
-                if literal is not None:
-                    if node.any is not None:
-                        others.append((node.any, at, (*values, segment), False))
-                    node = literal
-                    continue
-                if node.any is not None:
-                    node, values = node.any, (*values, segment)
-                    continue
+    def _end(self, protocol: str, pattern: Pattern) -> _Node:
+        node = self._roots.setdefault(protocol, _Node())
+        for kind, text in pattern.segments:
+            if kind == "literal":
+                node = node.literals.setdefault(text, _Node())
+            elif kind == "any":
+                node.any = node = node.any or _Node()
             else:
-                slot = node.rest if rest else node.ends
-                chosen = slot.get(method) or (slot.get("GET") if method == "HEAD" else None)
-                if chosen is not None:
-                    # A variable over several segments keeps %2F as it came, so that it can be told from "/".
-                    tail = ("/".join(_but_slashes(text) for text in raw[at:]),) if rest else ()
-                    return _found(*chosen, values + tail), methods
-                methods.update(slot)
-            if not others:
-                return None, methods
-            node, at, values, rest = others.pop()
+                node.rest = node = node.rest or _Node()
+        if pattern.verb:
+            self._verbs.add(pattern.verb)
+            node = node.verbs.setdefault(pattern.verb, _Node())
+        return node
 
-    @staticmethod
-    def _why(protocol: str, methods: set[str]) -> GatewayError:
-        if protocol == "grpc":
-            return CallerError(Reason.NO_METHOD, "no route has this method")
-        if methods:
-            known = methods | ({"HEAD"} if "GET" in methods else set()) | {"OPTIONS"}
-            return CallerError(
-                Reason.WRONG_METHOD, "this path has routes for other methods", details=(Allowed(tuple(sorted(known))),)
-            )
-        return CallerError(Reason.NOT_FOUND, "no route has this path")
+    def find(self, protocol: str, target: str, headers: Headers = NO_HEADERS, query: Query = ()) -> Found:
+        """See `Find`. A HEAD is answered by the route of GET unless it has its own."""
+        exact = self._exact.get(protocol)
+        if exact is not None and (found := exact.get(target)) is not None:
+            return found
+        method, _, text = target.rpartition(" ")
+        try:
+            path = self._path(text)
+            root = self._roots.get(protocol, _NOWHERE)
+            for node in _leaves(root, path):
+                takers = node.takers
+                for end in takers.get(method) or takers.get(_ANY_METHOD, ()):
+                    found = _found(end, path)
+                    condition = end.endpoint.condition
+                    if condition is None or condition(Facts(protocol, target, found.params, headers, query)):
+                        return found
+            raise _why(protocol, method, list(_leaves(root, path)))
+        except GatewayError as error:
+            return Found(self.refuse(protocol, error), _NO_PARAMS, error)
 
-    def _miss(self, protocol: str, error: GatewayError) -> Found:
-        return Found(self.refuse(protocol, error), _NO_PARAMS, error)
+    def _path(self, text: str) -> _Path:
+        raw = text[1:].split("/")
+        segments = [decode(part) for part in raw] if "%" in text else raw
+        if text[:1] != "/" or (("" in segments or "." in segments or ".." in segments) and text != "/"):
+            raise CallerError(Reason.NOT_FOUND, "no route has this path")
+        if self._verbs and ":" in raw[-1]:
+            short, _, verb = raw[-1].rpartition(":")
+            if decode(verb) in self._verbs:
+                return _Path(raw, segments, decode(verb), short)
+        return _Path(raw, segments)
 
 
 _NOWHERE = _Node()
+_END = -1
+"""In the place of a segment's number: the path ends here, whatever is left of it."""
 
 
-def _found(endpoint: Endpoint, names: tuple[str, ...], values: tuple[str, ...]) -> Found:
-    if not names:
-        return Found(endpoint)
-    params = dict(zip(names, values, strict=True))
-    params.pop("", None)
-    return Found(endpoint, params)
+def _leaves(root: _Node, path: _Path) -> Iterator[_Node]:
+    """Where the path may end, most specific first. Depth first, and no node twice."""
+    segments, count = path.segments, len(path.segments)
+    # A last segment that may be read with a verb is not just a step.
+    steps = count - 1 if path.verb else count
+    node, at = root, 0
+    # What is still to be tried when the way taken does not end in a route.
+    others: list[tuple[_Node, int]] = []
+    while True:
+        if 0 <= at < steps:
+            segment = segments[at]
+            at += 1
+            if node.rest is not None:
+                others.append((node.rest.read(path.verb), _END))
+            literal = node.literals.get(segment)
+            if literal is not None:
+                if node.any is not None:
+                    others.append((node.any, at))
+                node = literal
+                continue
+            if node.any is not None:
+                node = node.any
+                continue
+        elif at == _END:
+            yield node
+        else:
+            yield from _last(node, path) if path.verb else node.both()
+        if not others:
+            return
+        node, at = others.pop()
 
 
-def _but_slashes(segment: str) -> str:
-    """Decoded all but `%2F`, which stays in the case it came in."""
-    return "%".join(decode(part) for part in re.split(r"%(?=2[Ff])", segment)) if "%" in segment else segment
+def _last(node: _Node, path: _Path) -> Iterator[_Node]:
+    """Where a path may end after a segment that may end in a verb: for each pattern it does, or it does not, never both."""
+    short, verb = decode(path.short), path.verb
+    sound = short not in _NO_DATA
+    base = node.literals.get(short) if sound else None
+    whole = node.literals.get(path.segments[-1])
+    for end in (base, base and base.rest):
+        if end is not None and verb in end.verbs:
+            yield end.verbs[verb]
+    if whole is not None:
+        yield from whole.both()
+    for end in (node.any, node.any and node.any.rest, node.rest):
+        if end is not None and (sound or verb not in end.verbs):
+            yield end.read(verb)
+
+
+def _takers(ends: Mapping[str, Sequence[_End]]) -> dict[str, tuple[_End, ...]]:
+    """Who may take the calls that end here, by method, in the order in which they are asked."""
+    whatever = ends.get(_ANY_METHOD, ())
+    takers = {method: (*own, *whatever) for method, own in ends.items() if method != _ANY_METHOD}
+    if "GET" in ends:
+        takers["HEAD"] = (*ends.get("HEAD", ()), *takers["GET"])
+    return {**takers, _ANY_METHOD: tuple(whatever)} if whatever else takers
+
+
+def _found(end: _End, path: _Path) -> Found:
+    if not end.variables:
+        return Found(end.endpoint)
+    raw, segments = path.raw, path.segments
+    if end.verb:
+        raw, segments = [*raw[:-1], path.short], [*segments[:-1], decode(path.short)]
+    params: dict[str, str] = {
+        name: segments[start] if single else "/".join([decode_but_slashes(text) for text in raw[start:stop]])
+        for name, start, stop, single in end.variables
+    }
+    return Found(end.endpoint, params)
+
+
+def _is_plain(pattern: Pattern, text: str) -> bool:
+    """Whether a pattern is the one path that it takes, letter by letter."""
+    literal = all(segment.kind == "literal" and segment.text not in {".", ".."} for segment in pattern.segments)
+    return literal and not pattern.variables and "%" not in text
+
+
+def _why(protocol: str, method: str, tried: Sequence[_Node]) -> CallerError:
+    if protocol in _METHODS_BY_NAME:
+        return CallerError(Reason.NO_METHOD, "no route has this method")
+    methods = {known for node in tried for known in node.takers}
+    # Where routes have the method too and their conditions do not hold, it is not the method that is wrong.
+    if methods and method not in methods and _ANY_METHOD not in methods:
+        allowed = Allowed(tuple(sorted(methods | {"OPTIONS"})))
+        return CallerError(Reason.WRONG_METHOD, "this path has routes for other methods", details=(allowed,))
+    return CallerError(Reason.NOT_FOUND, "no route has this path")

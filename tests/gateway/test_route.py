@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import CallerError, Reason
-from gateway.message import Many
-from gateway.route import Endpoint, PatternError, Table, decode, segments_of
+from gateway.message import Headers, Many
+from gateway.pattern import Segment, decode, pattern_of
+from gateway.route import Endpoint, Facts, Table
 from gateway.status import allowed
 
 
@@ -150,83 +151,265 @@ def test_the_same_pattern_twice_is_told_with_the_first_ones_name():
 
 
 @pytest.mark.parametrize(
-    ("pattern", "why"),
+    ("target", "route", "params"),
     [
-        ("a", "starts with /"),
-        ("", "starts with /"),
-        ("//", "an empty segment"),
-        ("/a/", "an empty segment"),
-        ("/**/a", "must be last"),
-        ("/{a=**}/b", "must be last"),
-        ("/{a}/{a}", "stands in it twice"),
-        ("/{1a}", "a variable is written"),
-        ("/{}", "a variable is written"),
-        ("/{a=b}", "a variable is written"),
-        ("/x{a}", "a character that a path cannot hold"),
-        ("/a b", "a character that a path cannot hold"),
-        ("/a?b", "a character that a path cannot hold"),
-        ("/%zz", "a character that a path cannot hold"),
-        ("/\u00e9", "a character that a path cannot hold"),
+        ("GET /c/f/d/e", "GET /c/f/d/e", {}),
+        ("GET /c/x/d/e", "GET /c/*/d/e", {}),
+        ("GET /c/f/d/x", "GET /c/*/d/**", {}),
+        ("GET /c/x/d", "GET /c/*/d/**", {}),
+        ("GET /c/f/d/e/g", "GET /c/*/d/**", {}),
+        ("GET /c/f/x", "miss not_found", {}),
     ],
 )
-def test_a_pattern_that_cannot_work_is_refused_with_the_reason(pattern, why):
-    with pytest.raises(PatternError, match=why):
-        segments_of(pattern)
+def test_the_way_back_from_a_more_specific_pattern_that_does_not_end_is_found(target, route, params):
+    assert (route, params) == found(table("GET /c/*/d/e", "GET /c/f/d/e", "GET /c/*/d/**"), target)
 
 
-@pytest.mark.parametrize("pattern", ["/%ff", "/%00"])
-def test_a_literal_that_no_path_decodes_to_is_refused(pattern):
-    with pytest.raises((PatternError, CallerError)):
-        segments_of(pattern)
+@pytest.mark.parametrize(
+    ("target", "params"),
+    [
+        ("GET /v1/shelves/1/books/2", {"name": "shelves/1/books/2"}),
+        ("GET /v1/shelves/1%2F2/books/%C3%A9", {"name": "shelves/1%2F2/books/\u00e9"}),
+        ("GET /v1/shelves/1%2f2/books/a%20b", {"name": "shelves/1%2f2/books/a b"}),
+        ("GET /v1/files", {"name": "files"}),
+        ("GET /v1/files/a/b", {"name": "files/a/b"}),
+        ("GET /v1/files/a%2fb/c", {"name": "files/a%2fb/c"}),
+        ("GET /v1/one", {"name": "one"}),
+        ("GET /w/a%2Fb/c", {"shelf.name": "a/b", "id": "c"}),
+        ("GET /w/%2523/%23", {"shelf.name": "%23", "id": "#"}),
+    ],
+)
+def test_a_variable_may_be_several_segments_and_a_field_of_a_field(target, params):
+    routes = table("GET /v1/{name=shelves/*/books/*}", "GET /v1/{name=files/**}", "GET /v1/{name=*}", "GET /w/{shelf.name}/{id}")
+    assert params == found(routes, target)[1]
+
+
+@pytest.mark.parametrize("path", ["/v1/shelves/1/books", "/v1/shelves/1/books/2/3", "/v1/shelves/1/x/2", "/v1/files/", "/v1/"])
+def test_a_variable_of_several_segments_takes_just_what_it_says(path):
+    routes = table("GET /v1/{name=shelves/*/books/*}", "GET /v1/{name=files/**}", "GET /v1/{name=*}")
+    assert "miss not_found" == found(routes, f"GET {path}")[0]
+
+
+VERBS = ("GET /v1/{id}", "POST /v1/{id}:cancel", "GET /v1/{id}:watch", "DELETE /v1/new", "GET /f/{p=**}:zip", "PUT /f/{p=**}")
+
+
+@pytest.mark.parametrize(
+    ("target", "route", "params"),
+    [
+        ("POST /v1/7:cancel", "POST /v1/{id}:cancel", {"id": "7"}),
+        ("POST /v1/7:8:cancel", "POST /v1/{id}:cancel", {"id": "7:8"}),
+        ("POST /v1/7%3A8:cancel", "POST /v1/{id}:cancel", {"id": "7:8"}),
+        ("POST /v1/new:cancel", "POST /v1/{id}:cancel", {"id": "new"}),
+        ("POST /v1/7:can%63el", "POST /v1/{id}:cancel", {"id": "7"}),
+        ("GET /v1/7:cancel", "miss wrong_method", {}),
+        ("GET /v1/7:watch", "GET /v1/{id}:watch", {"id": "7"}),
+        ("HEAD /v1/7:watch", "GET /v1/{id}:watch", {"id": "7"}),
+        ("GET /v1/7:other", "GET /v1/{id}", {"id": "7:other"}),
+        ("GET /v1/7:", "GET /v1/{id}", {"id": "7:"}),
+        ("GET /v1/7:zip", "GET /v1/{id}", {"id": "7:zip"}),
+        ("GET /v1/7%3Acancel", "GET /v1/{id}", {"id": "7:cancel"}),
+        ("GET /v1/7%3awatch", "GET /v1/{id}", {"id": "7:watch"}),
+        ("POST /v1/7", "miss wrong_method", {}),
+        ("GET /v1/:watch", "miss not_found", {}),
+        ("GET /v1/..:watch", "miss not_found", {}),
+        ("GET /v1/%2e:watch", "miss not_found", {}),
+        ("GET /v1/7:watch/", "miss not_found", {}),
+        ("GET /f/a/b:zip", "GET /f/{p=**}:zip", {"p": "a/b"}),
+        ("GET /f/a%2Fb/c%20d:zip", "GET /f/{p=**}:zip", {"p": "a%2Fb/c d"}),
+        ("GET /f:zip", "GET /f/{p=**}:zip", {"p": ""}),
+        ("GET /f/:zip", "miss not_found", {}),
+        ("PUT /f/a/b:zip", "miss wrong_method", {}),
+        ("PUT /f/a:b/c", "PUT /f/{p=**}", {"p": "a:b/c"}),
+        ("PUT /f/a/b:c", "PUT /f/{p=**}", {"p": "a/b:c"}),
+        ("PUT /f/a/b%3Azip", "PUT /f/{p=**}", {"p": "a/b:zip"}),
+    ],
+)
+def test_a_last_colon_begins_a_verb_where_the_pattern_has_that_verb_under_any_method(target, route, params):
+    assert (route, params) == found(table(*VERBS), target)
+
+
+def test_the_methods_of_a_verb_are_told_and_not_those_of_the_pattern_without_it():
+    assert ("OPTIONS", "POST") == allowed(table(*VERBS).find("rest", "GET /v1/7:cancel").error)
+
+
+def test_literals_that_hold_a_colon_are_told_from_verbs():
+    routes = table("GET /a:b", "GET /a%3Ab", "GET /c%3Ad", "GET /e:f/g")
+    assert "GET /a:b" == found(routes, "GET /a:b")[0]
+    assert "GET /a%3Ab" == found(routes, "GET /a%3Ab")[0]
+    assert "GET /c%3Ad" == found(routes, "GET /c:d")[0]
+    assert "GET /e:f/g" == found(routes, "GET /e%3Af/g")[0]
+
+
+def test_a_slash_at_the_end_does_not_match():
+    routes = table("GET /", "GET /a", "GET /a/**", "GET /b/{x}")
+    assert ["GET /", "GET /a", "GET /a/**", "GET /b/{x}"] == [
+        found(routes, f"GET {path}")[0] for path in ("/", "/a", "/a/b", "/b/c")
+    ]
+    assert {"miss not_found"} == {found(routes, f"GET {path}")[0] for path in ("/a/", "/a/b/", "/b/", "/b/c/", "/a/%20/")}
+
+
+def test_a_route_of_every_method_takes_what_others_do_not_name():
+    routes = table("* /a", "GET /a", "* /b/{x}")
+    assert ["GET /a", "GET /a", "* /a", "* /b/{x}"] == [
+        found(routes, target)[0] for target in ("GET /a", "HEAD /a", "POST /a", "PUT /b/1")
+    ]
+
+
+@pytest.mark.parametrize("pattern", ["/a/**", "/a/{x=**}", "/a/*/x", "/**", "/a/**:v"])
+@pytest.mark.parametrize("path", ["/a" + "/" * 64_000, "/a" + "/x" * 64_000, "/a/" + "%2F" * 64_000, "/a/" + "x:v" * 64_000])
+def test_a_long_path_is_answered(pattern, path):
+    hit = table(f"GET {pattern}").find("rest", f"GET {path}")
+    assert hit.error is None or hit.error.reason is Reason.NOT_FOUND
+
+
+# Conditions.
+
+
+class If:
+    """A header that must be there."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, If) and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __call__(self, facts: Facts) -> bool:
+        return facts.headers.get(self.name) is not None
+
+
+def conditional(*routes: tuple[str, str, str | None]) -> Table:
+    """Routes of one protocol as (name, call, header that must be there)."""
+    made = table()
+    for name, route, wanted in routes:
+        method, _, pattern = route.rpartition(" ")
+        assert made.add("rest", method, pattern, Endpoint(name, _handler, condition=If(wanted) if wanted else None)) is None
+    return made
+
+
+@pytest.mark.parametrize(
+    ("target", "headers", "route"),
+    [
+        ("GET /a", [], "plain"),
+        ("GET /a", ["x"], "x"),
+        ("GET /a", ["y"], "y"),
+        ("GET /a", ["y", "x"], "x"),
+        ("HEAD /a", ["y"], "y"),
+        ("GET /b/c", ["x"], "literal"),
+        ("GET /b/c", ["y"], "variable"),
+        ("GET /b/c", [], "rest"),
+        ("GET /d", [], "miss not_found"),
+        ("POST /d", [], "miss wrong_method"),
+    ],
+)
+def test_a_condition_that_does_not_hold_leaves_the_call_to_the_next_and_then_to_less_specific_patterns(target, headers, route):
+    routes = conditional(
+        ("plain", "GET /a", None),
+        ("x", "GET /a", "x"),
+        ("y", "GET /a", "y"),
+        ("literal", "GET /b/c", "x"),
+        ("variable", "GET /b/{v}", "y"),
+        ("rest", "GET /b/**", None),
+        ("alone", "GET /d", "x"),
+    )
+    assert route == routes.find("rest", target, Headers((name, "1") for name in headers)).endpoint.route
+
+
+def test_a_condition_is_asked_of_all_that_is_known_of_the_call():
+    asked: list[Facts] = []
+    routes = table()
+
+    def condition(facts: Facts) -> bool:
+        asked.append(facts)
+        return facts.params == {"x": "1"}
+
+    routes.add("rest", "GET", "/a/{x}", Endpoint("r", _handler, condition=condition))
+    headers, query = Headers((("h", "1"),)), (("q", "2"),)
+    assert "r" == routes.find("rest", "GET /a/1", headers, query).endpoint.route
+    assert "miss not_found" == routes.find("rest", "GET /a/2", headers, query).endpoint.route
+    assert [Facts("rest", f"GET /a/{x}", {"x": x}, headers, query) for x in "12"] == asked
+
+
+def test_one_pattern_may_have_several_routes_where_their_conditions_differ():
+    routes = conditional(("x", "GET /a", "x"), ("plain", "GET /a", None))
+    assert "x" == routes.add("rest", "GET", "/a", Endpoint("again", _handler, condition=If("x")))
+    assert "plain" == routes.add("rest", "GET", "/a", Endpoint("again", _handler))
+    assert None is routes.add("rest", "GET", "/a", Endpoint("y", _handler, condition=If("y")))
+
+
+def test_a_condition_that_cannot_be_asked_is_the_answer():
+    def condition(_facts: Facts) -> bool:
+        raise CallerError(Reason.MALFORMED, "no")
+
+    routes = table()
+    routes.add("rest", "GET", "/a", Endpoint("r", _handler, condition=condition))
+    assert Reason.MALFORMED is routes.find("rest", "GET /a").error.reason
 
 
 # The model: try every pattern, and take the one whose segments are more literal, from the left.
 
-RANK = {"literal": 0, "any": 1, "rest": 2}
+RANK = {"literal": 1, "any": 2, "rest": 3}
+
+
+def _fits(segments: tuple[Segment, ...], parts: list[str]) -> bool:
+    if not segments:
+        return not parts
+    kind, text = segments[0]
+    if kind == "rest":
+        return True
+    return bool(parts) and (kind == "any" or text == parts[0]) and _fits(segments[1:], parts[1:])
 
 
 def _model(routes: list[tuple[str, str]], method: str, path: str) -> tuple[str, dict[str, str]] | None:
-    parts = path[1:].split("/")
+    patterns = [(route_method, pattern, pattern_of(pattern)) for route_method, pattern in routes]
     hits = []
-    for route_method, pattern in routes:
-        kinds = segments_of(pattern)
-        params: dict[str, str] = {}
-        rest = kinds[-1][0] == "rest"
-        single = kinds[:-1] if rest else kinds
-        if len(parts) < len(single) or (not rest and len(parts) > len(single)):
+    for route_method, text, pattern in patterns:
+        parts = path[1:].split("/")
+        short, colon, verb = parts[-1].rpartition(":")
+        if colon and any(verb == other.verb and other.segments == pattern.segments for _, _, other in patterns):
+            parts[-1] = short
+        else:
+            verb = ""
+        wanted = {method, "*", *(["GET"] if method == "HEAD" else [])}
+        if verb != pattern.verb or route_method not in wanted or "" in parts:
             continue
-        if any(kind == "literal" and name != part for (kind, name), part in zip(single, parts, strict=False)):
+        if not _fits(pattern.segments, parts):
             continue
-        params = {name: part for (kind, name), part in zip(single, parts, strict=False) if kind == "any"}
-        if rest:
-            params[kinds[-1][1]] = "/".join(parts[len(single) :])
-        if method != route_method and not (method == "HEAD" and route_method == "GET"):
-            continue
-        params.pop("", None)
-        order = ([RANK[kind] for kind, _ in kinds], route_method != method)
-        hits.append((order, f"{route_method} {pattern}", params))
+        order = [RANK[kind] for kind, _ in pattern.segments]
+        if verb and len(order) >= len(parts) and pattern.segments[len(parts) - 1].kind == "literal":
+            order[len(parts) - 1] = 0  # the shorter literal and its verb come before the longer literal
+        params = {name: "/".join(parts[start:stop]) for name, start, stop in pattern.variables}
+        hits.append((order, [method, "GET", "*"].index(route_method), f"{route_method} {text}", params))
     if not hits:
         return None
-    _, name, params = min(hits)
+    _, _, name, params = min(hits)
     return name, params
 
 
-_literals = st.sampled_from(["a", "b"])
-_singles = st.lists(st.one_of(_literals, st.just("*")), max_size=3)
+_kinds = st.lists(st.sampled_from(["a", "b", "a%3Av", "*", "*"]), max_size=4)
 
 
 @st.composite
 def _routes(draw):
-    chosen: dict[tuple[str, str], None] = {}
-    for kinds in draw(st.lists(_singles, min_size=1, max_size=12)):
-        segments = [f"{{v{at}}}" if kind == "*" else kind for at, kind in enumerate(kinds)]
-        if draw(st.booleans()):
-            segments.append("{r=**}")
-        chosen[draw(st.sampled_from(["GET", "POST", "HEAD"])), "/" + "/".join(segments)] = None
-    return list(chosen)
+    chosen: dict[tuple[str, str, str], str] = {}
+    for fixed in draw(st.lists(_kinds, min_size=1, max_size=12)):
+        kinds = [*fixed, "**"] if draw(st.booleans()) or not fixed else fixed
+        low = draw(st.integers(0, len(kinds) - 1))
+        high = draw(st.integers(low + 1, len(kinds)))
+        variable = f"{{v={'/'.join(kinds[low:high])}}}"
+        verb = draw(st.sampled_from(["", "", ":v", ":w"]))
+        method = draw(st.sampled_from(["GET", "POST", "HEAD", "*"]))
+        chosen[method, "/".join(kinds), verb] = "/" + "/".join([*kinds[:low], variable, *kinds[high:]]) + verb
+    return [(method, pattern) for (method, _, _), pattern in chosen.items()]
 
 
-@given(_routes(), st.sampled_from(["GET", "POST", "HEAD"]), st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=5))
+_parts = st.lists(st.sampled_from(["a", "b", "c", "a:v", "a:w", "c:x"]), min_size=1, max_size=6)
+
+
+@given(_routes(), st.sampled_from(["GET", "POST", "HEAD"]), _parts)
 def test_the_tree_finds_what_trying_every_pattern_would(routes, method, parts):
     path = "/" + "/".join(parts)
     hit = table(*(f"{route_method} {pattern}" for route_method, pattern in routes)).find("rest", f"{method} {path}")
