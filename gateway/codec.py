@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 from gateway.message import Many, value
-from gateway.schema import Schema, Schemas
+from gateway.schema import Leaf, Schema, Schemas
 
 Value = Any
 """A plain Python value: None, bool, int, float, str, bytes, list, dict."""
@@ -46,6 +46,10 @@ class HttpBinding:
     path: str
     body: str = ""
     response_body: str = ""
+    origin: str = ""
+    """Where the annotation stands: the .proto and, where that is known, the line."""
+    wrong: str = ""
+    """Why it cannot be served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +135,8 @@ class Type(Protocol):
         `without`: the field paths that it may not have, since something else gives them.
         """
 
-    def leaves(self, schemas: Schemas) -> Mapping[str, Schema]:
-        """What path and query may say, by field path: the schema of each."""
+    def leaves(self, schemas: Schemas, without: Sequence[str] = ()) -> Sequence[Leaf]:
+        """What path and query may say; without what is in the fields of `without`, or is a sibling of theirs in a oneof."""
 
 
 class Codec(Protocol):
@@ -183,6 +187,8 @@ class Contracts:
     """The serialized FileDescriptorSets, for reflection and documents."""
     comments: Mapping[str, str] = field(default_factory=dict)
     """What their sources say of services, methods, types and fields, by full name."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """What each file comes to, by its name: it is another one where what the file says, its comments aside, is another."""
 
 
 NO_CONTRACTS = Contracts({})

@@ -72,6 +72,8 @@ class TargetConfig(Part):
     safe: ClassVar[bool] = False
     trusted: ClassVar[bool] = False
     """Its replies are written by the gateway itself, so that they need not be read again to know that they are JSON."""
+    foreign: ClassVar[bool] = False
+    """A caller over HTTP may get the backend's own answer, whatever its status."""
 
     backend: str
     """Which entry of `backends`."""

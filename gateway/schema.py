@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 Schema = dict[str, Any]
@@ -12,6 +13,17 @@ PLACE = "#/components/schemas/"
 """Where both OpenAPI and AsyncAPI keep them."""
 
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]")
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A field that path or query may say."""
+
+    path: str
+    """Where it is in the message, by the names that its JSON has; dotted."""
+    names: str
+    """The same by the names of the .proto."""
+    schema: Schema
 
 
 class Schemas:

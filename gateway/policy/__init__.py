@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import ClassVar, Protocol
 
+from gateway.errors import Reason
 from gateway.exchange import Exchange, Handler
 from gateway.message import Many
 from gateway.part import Part
@@ -36,6 +37,8 @@ class PolicyConfig(Part, ABC):
     """Whether it finds out who calls (`call.principal`), for those that run inside of it."""
     opens: ClassVar[bool] = False
     """Whether it opens messages: it then runs where they are JSON, between the translation of the caller's and the target's."""
+    refuses: ClassVar[tuple[Reason, ...]] = ()
+    """The reasons that it may refuse a call for, as documents tell them."""
 
     kind: str
 

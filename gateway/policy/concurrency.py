@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, PrivateAttr
 
@@ -17,6 +17,8 @@ class Config(PolicyConfig):
     """At most so many exchanges of a route at once, all protocols together. One more is refused (503), never queued: a queue
     would only add its wait to every answer.
     """
+
+    refuses: ClassVar[tuple[Reason, ...]] = (Reason.OVERLOADED,)
 
     kind: Literal["concurrency"] = "concurrency"
     limit: int = Field(default=10_000, ge=1, le=1_000_000, examples=[500])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 from pydantic import Field
 
@@ -16,6 +16,8 @@ from gateway.policy import Guard, Policy, PolicyConfig
 
 class Config(PolicyConfig):
     """Answer in time, at least with an error (504). It ends with the first reply: a stream may then go on for ever."""
+
+    refuses: ClassVar[tuple[Reason, ...]] = (Reason.TIMED_OUT, Reason.UNKNOWN_OUTCOME, Reason.SLOW_REQUEST)
 
     kind: Literal["deadline"] = "deadline"
     seconds: float = Field(default=30.0, gt=0, le=86_400, examples=[2.0])

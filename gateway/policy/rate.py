@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_network
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
@@ -25,6 +25,8 @@ class Config(PolicyConfig):
     """A token bucket for each caller of a route, all protocols together. A message that finds its bucket empty is refused
     (429) and told when to come again.
     """
+
+    refuses: ClassVar[tuple[Reason, ...]] = (Reason.RATE_LIMITED,)
 
     kind: Literal["rate"] = "rate"
     limit: int = Field(ge=1, le=1_000_000, examples=[100])

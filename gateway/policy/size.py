@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import ByteSize, Field
 
@@ -17,6 +17,8 @@ class Config(PolicyConfig):
     """Refuse a message over the limit (413), before reading where its length is declared. A listener has a limit of its own,
     for all of its routes; this one is for a route that wants less.
     """
+
+    refuses: ClassVar[tuple[Reason, ...]] = (Reason.TOO_LARGE,)
 
     kind: Literal["size"] = "size"
     limit: ByteSize = Field(default=ByteSize(1 << 20), ge=0, examples=["64KiB"])

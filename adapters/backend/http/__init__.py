@@ -56,6 +56,7 @@ class CallTo(TargetConfig):
     """Send each message as one HTTP request, and answer with what the server answers."""
 
     verb: ClassVar[str] = "call"
+    foreign: ClassVar[bool] = True
 
     call: str = Field(examples=["POST /items/{sku}", "GET /files/{path=**}"])
     """Method and path. `{name}` is a path variable or a top-level field of the message, percent-encoded; `{name=**}` may

@@ -14,7 +14,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from adapters.codec.protobuf.schema import scalar, wellknown
 from gateway.codec import JsonOptions
-from gateway.schema import Schema, Schemas, nullable
+from gateway.schema import Leaf, Schema, Schemas, nullable
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,7 @@ class Teller:
 
     def fields(self, descriptor: Descriptor, without: Sequence[str] = ()) -> Schema:
         """The object of a message's fields. A path of `without` takes the members of its oneof with it."""
-        gone = [field for path in without if (field := _field(descriptor, path)) is not None]
-        fields = [field for field in descriptor.fields if not _is_gone(field, gone)]
+        fields = _left(descriptor, without)
         schema: Schema = {"type": "object", **self._comment(descriptor.full_name)}
         schema["properties"] = {self.name(field): self.field(field, _inside(without, field)) for field in fields}
         if needed := [self.name(field) for field in fields if self._is_needed(field)]:
@@ -136,23 +135,30 @@ def told(
     return teller.field(found, _inside(without, found))
 
 
-def leaves(descriptor: Descriptor) -> Iterator[tuple[str, Schema]]:
-    """What may be said of a message in path and query: its scalars and repeated scalars, by dotted path."""
-    yield from _leaves(descriptor, "", ())
+def leaves(descriptor: Descriptor, schemas: Schemas, without: Sequence[str]) -> Iterator[Leaf]:
+    """What may be said of a message in path and query: its scalars and repeated scalars. A type inside itself has no end:
+    what is deeper is for a body to say.
+    """
+    yield from _leaves(descriptor, schemas, without, ((descriptor, None),))
 
 
-def _leaves(descriptor: Descriptor, prefix: str, above: Sequence[Descriptor]) -> Iterator[tuple[str, Schema]]:
-    for field in descriptor.fields:
+def _leaves(
+    descriptor: Descriptor, schemas: Schemas, without: Sequence[str], way: Sequence[tuple[Descriptor, FieldDescriptor | None]]
+) -> Iterator[Leaf]:
+    for field in _left(descriptor, without):
         kind = field.message_type
-        path = f"{prefix}{field.json_name}"
+        above = [field for _, field in way if field is not None]
         leaf = _leaf(field)
         if leaf is not None:
-            if is_required(field) and not field.is_repeated and not field.has_presence and not prefix:
+            if is_required(field) and not field.is_repeated and not field.has_presence and not above:
                 leaf = scalar.set_to_something(field, leaf)
-            yield path, {"type": "array", "items": leaf} if field.is_repeated else leaf
-        elif kind is not None and not field.is_repeated and not wellknown.is_known(kind) and kind not in (*above, descriptor):
-            # A type inside itself has no end: what is deeper is for a body to say.
-            yield from _leaves(kind, f"{path}.", (*above, descriptor))
+            schema: Schema = {"type": "array", "items": leaf} if field.is_repeated else leaf
+            if comment := schemas.comments.get(field.full_name):
+                schema = {**schema, "description": comment}
+            steps = (*above, field)
+            yield Leaf(".".join(step.json_name for step in steps), ".".join(step.name for step in steps), schema)
+        elif kind is not None and not field.is_repeated and not wellknown.is_known(kind) and all(kind != one for one, _ in way):
+            yield from _leaves(kind, schemas, _inside(without, field), (*way, (kind, field)))
 
 
 def _leaf(field: FieldDescriptor) -> Schema | None:
@@ -180,8 +186,12 @@ def _field(descriptor: Descriptor, name: str) -> FieldDescriptor | None:
     return by_name.get(name) or next((field for field in descriptor.fields if field.json_name == name), None)
 
 
-def _is_gone(field: FieldDescriptor, gone: Sequence[FieldDescriptor]) -> bool:
-    return any(field.name == other.name or _are_rivals(field, other) for other in gone)
+def _left(descriptor: Descriptor, without: Sequence[str]) -> list[FieldDescriptor]:
+    """The fields of a message but for some, which take the members of their oneofs with them."""
+    gone = [field for path in without if (field := _field(descriptor, path)) is not None]
+    return [
+        field for field in descriptor.fields if not any(field.name == other.name or _are_rivals(field, other) for other in gone)
+    ]
 
 
 def _are_rivals(one: FieldDescriptor, other: FieldDescriptor) -> bool:

@@ -1,0 +1,147 @@
+"""What stands in a request and in a reply, by media type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gateway.binding import Binding, PlannedRoute
+from gateway.framing import NDJSON, SSE
+from gateway.message import JSON, Many
+from gateway.plan import Plan
+from gateway.schema import Schema, Schemas
+from gateway.topic.event import EVENT
+from gateway.topic.tail import TailTo
+from gateway.translate import Translate
+
+ANYTHING = "*/*"
+TEXTS = "text/"
+
+
+def outer(plan: Plan, route: PlannedRoute, binding: Binding) -> Translate:
+    """The translation that the caller meets."""
+    first = plan.inner(route, binding)[0]
+    assert isinstance(first, Translate)  # noqa: S101  the caller's format is translated before anything opens a message
+    return first
+
+
+def receipt() -> Schema:
+    """What a publish answers, in JSON (`gateway.topic.publish`)."""
+    properties: Schema = {
+        "topic": {"type": "string"},
+        "partition": {"type": "integer", "format": "int32", "minimum": 0},
+        "offset": {"type": "integer", "format": "int64", "minimum": 0},
+        "timestamp": {"type": "string", "format": "date-time"},
+    }
+    text = "Where the record stands: it is acknowledged."
+    return {"type": "object", "description": text, "properties": properties, "required": list(properties)}
+
+
+def event() -> Schema:
+    """An event in plain JSON (`gateway.topic.event.plain`)."""
+    base64: Schema = {"type": "string", "const": "base64"}
+    properties: Schema = {
+        "cursor": {"type": "string", "description": "Hand it back as `start` to go on after this event."},
+        "key": {"type": ["string", "null"]},
+        "key_encoding": base64,
+        "timestamp": {"type": "string", "format": "date-time"},
+        "headers": {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "string"}}},
+        "body": {"description": "JSON as it is; any other text as a string; bytes in base64, as `encoding` says."},
+        "encoding": base64,
+    }
+    needed = ["cursor", "key", "timestamp", "headers", "body"]
+    return {"type": "object", "description": "A record with its place.", "properties": properties, "required": needed}
+
+
+def taken(schemas: Schemas, route: PlannedRoute, binding: Binding) -> Schema:
+    """A request's body in JSON."""
+    rule, contract = binding.rule, route.contract
+    if contract is None:
+        # Path variables become fields, so it is an object where there are some.
+        return {"type": "object"} if rule.variables and rule.body == "*" else {}
+    field = "" if rule.body == "*" else rule.body
+    inside = [name for name in rule.variables if not field or name.startswith(f"{field}.")]
+    without = tuple(name.removeprefix(f"{field}.") if field else name for name in inside)
+    if not field and without:
+        name = f"{contract.request.name}.{'.'.join(rule.variables)}"
+        return schemas.refer(f"{name}-less", "", lambda: contract.request.schema(schemas, sent=False, without=without))
+    return contract.request.schema(schemas, sent=False, field=field, without=inside)
+
+
+def shown(schemas: Schemas, route: PlannedRoute, binding: Binding) -> Schema:
+    """One reply in JSON."""
+    to, contract = route.to, route.contract
+    if to.verb == "publish":
+        return schemas.refer("Receipt", "", receipt)
+    if isinstance(to, TailTo) and (to.envelope or binding.protocol == "websocket"):
+        return schemas.refer("Event", "", event)
+    if contract is None or (to.verb == "tail" and contract.reply.name == EVENT):
+        return {}
+    field = binding.rule.response_body if to.verb == "call" else ""
+    return contract.reply.schema(schemas, sent=True, field=field)
+
+
+def by_type(media: Iterable[str], schema: Schema, message: str | None) -> dict[str, Schema]:
+    """OpenAPI's content: JSON by its schema, texts as strings, any other by what it holds."""
+    content: dict[str, Schema] = {}
+    for kind in media:
+        if kind == JSON:
+            content[kind] = {"schema": schema} if schema else {}
+        elif kind.startswith(TEXTS):
+            content[kind] = {"schema": {"type": "string"}}
+        else:
+            content[kind] = {"x-protobuf-message": message} if message else {}
+    return content
+
+
+def request(plan: Plan, schemas: Schemas, route: PlannedRoute, binding: Binding) -> Schema | None:
+    """OpenAPI's request body; None where the call has none."""
+    if not binding.rule.body:
+        return None
+    translate = outer(plan, route, binding)
+    schema = taken(schemas, route, binding)
+    if translate.opaque or translate.otherwise is not None:
+        return {"content": {ANYTHING: {}}}
+    message = route.contract.request.name if route.contract is not None else None
+    content = by_type(translate.requests, schema, message)
+    return {"required": _is_needed(schemas, route, binding), "content": content}
+
+
+def _is_needed(schemas: Schemas, route: PlannedRoute, binding: Binding) -> bool:
+    """Whether nothing at all is no message: where it lacks what is required, or where no type says what nothing is."""
+    if route.contract is None:
+        return not binding.rule.variables
+    whole = route.contract.request.schema(schemas, sent=False, without=binding.rule.variables or ("",))
+    if binding.rule.body == "*":
+        return bool(whole.get("required"))
+    return binding.rule.body in whole.get("required", ())
+
+
+def reply(plan: Plan, schemas: Schemas, route: PlannedRoute, binding: Binding) -> dict[str, Schema]:
+    """OpenAPI's content of a response that is a success."""
+    translate = outer(plan, route, binding)
+    schema = shown(schemas, route, binding)
+    if binding.many & Many.REPLIES:
+        return _stream(schemas, route, schema)
+    if translate.opaque or not translate.replies or _is_raw(route, binding):
+        return {ANYTHING: {}}
+    message = route.contract.reply.name if route.contract is not None else None
+    return by_type((kind for kind in translate.replies if kind not in {SSE, NDJSON}), schema, message)
+
+
+def _is_raw(route: PlannedRoute, binding: Binding) -> bool:
+    contract = route.contract
+    return contract is not None and route.to.verb == "call" and contract.reply.raw(binding.rule.response_body)
+
+
+def _stream(schemas: Schemas, route: PlannedRoute, schema: Schema) -> dict[str, Schema]:
+    """A stream, by what `Accept` asks for. OpenAPI 3.1 has no word for the items of one, but of an array."""
+    bare = schema
+    if isinstance(route.to, TailTo) and route.to.envelope:
+        bare = {}
+    del schemas
+    text: Schema = {"type": "string"}
+    return {
+        NDJSON: {"schema": {**text, "description": "One message a line."}, **({"x-item-schema": schema} if schema else {})},
+        SSE: {"schema": {**text, "description": "One message an event."}, **({"x-item-schema": bare} if bare else {})},
+        JSON: {"schema": {"type": "array", "items": schema}},
+    }

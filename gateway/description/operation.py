@@ -1,0 +1,83 @@
+"""One call of a route as an OpenAPI operation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gateway.binding import Binding, PlannedRoute
+from gateway.description import content, path, problem
+from gateway.message import Many
+from gateway.plan import Plan
+from gateway.schema import Leaf, Schema, Schemas
+
+
+@dataclass(slots=True)
+class Parts:
+    """What the operations of one document share."""
+
+    plan: Plan
+    schemas: Schemas
+    responses: dict[str, Schema] = field(default_factory=dict)
+
+
+def operation(parts: Parts, route: PlannedRoute, binding: Binding, told: path.Told) -> Schema:
+    """The operation of one binding, under the names that its path has for its parameters."""
+    schemas = parts.schemas
+    parameters = [*path.parameters(told, _leaves(schemas, route)), *_query(schemas, route, binding)]
+    body = content.request(parts.plan, schemas, route, binding)
+    found: Schema = {**_text(parts, route), "responses": _responses(parts, route, binding, told)}
+    if parameters:
+        found["parameters"] = parameters
+    if body is not None:
+        found["requestBody"] = body
+    return found
+
+
+def _text(parts: Parts, route: PlannedRoute) -> Schema:
+    """What an operation is called, where it belongs, and what its source says of it."""
+    contract = route.contract
+    service, _, _ = contract.name.partition("/") if contract is not None else (route.to.backend, "", "")
+    comment = parts.schemas.comments.get(contract.name.replace("/", "."), "") if contract is not None else ""
+    summary, _, more = comment.partition("\n")
+    told: Schema = {"operationId": route.name, "tags": [service], "summary": summary.strip() or route.name}
+    return {**told, "description": more.strip()} if more.strip() else told
+
+
+def _leaves(schemas: Schemas, route: PlannedRoute) -> tuple[Leaf, ...]:
+    return tuple(route.contract.request.leaves(schemas)) if route.contract is not None else ()
+
+
+def _query(schemas: Schemas, route: PlannedRoute, binding: Binding) -> list[Schema]:
+    """The parameters of the query: what neither path nor body says."""
+    rule = binding.rule
+    if rule.body == "*" or not rule.http:
+        return []
+    if route.contract is None:
+        anything: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
+        return [{"name": "fields", "in": "query", "style": "form", "explode": True, "schema": anything}]
+    without = (*rule.variables, *((rule.body,) if rule.body else ()))
+    return [_parameter(leaf) for leaf in route.contract.request.leaves(schemas, without)]
+
+
+def _parameter(leaf: Leaf) -> Schema:
+    schema = dict(leaf.schema)
+    text = schema.pop("description", "")
+    told: Schema = {"name": leaf.path, "in": "query", **({"description": text} if text else {})}
+    needed = "minLength" in schema or "not" in schema
+    return {**told, **({"required": True} if needed else {}), "schema": schema}
+
+
+def _responses(parts: Parts, route: PlannedRoute, binding: Binding, told: path.Told) -> Schema:
+    headers: Schema = {"x-request-id": {"$ref": "#/components/headers/x-request-id"}}
+    found = content.reply(parts.plan, parts.schemas, route, binding)
+    if route.to.verb == "publish":
+        responses: Schema = {"201": {"description": "Published and acknowledged.", "headers": headers, "content": found}}
+    else:
+        said = "A stream of replies." if binding.many & Many.REPLIES else "The reply."
+        responses = {"2XX" if route.to.foreign else "200": {"description": said, "headers": headers, "content": found}}
+    if route.to.foreign:
+        responses["204"] = {"description": "Done, with nothing to say.", "headers": headers}
+        # Whatever an HTTP backend answers is passed on as it is.
+        responses["default"] = {"description": "The backend's own answer.", "headers": headers, "content": {content.ANYTHING: {}}}
+    reasons = problem.reasons(route, binding, optional=bool(told.parameters))
+    return {**responses, **problem.responses(reasons, parts.responses, parts.schemas)}
