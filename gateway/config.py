@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway import registry
 from gateway.codec import NO_CONTRACTS, Contracts, Format
+from gateway.contract import contracts
 from gateway.file import FileConfig, RouteConfig
 from gateway.policy import PolicyConfig
 from gateway.port import BackendConfig, ListenerConfig, TargetConfig
@@ -55,12 +56,12 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
     config.broken |= {str(where[0]) for where in source.unfilled if where}
     routes = _file(config, source.value)
     config.formats = dict(_formats())
-    with _section(config, "contracts"):
-        config.contracts = _contracts(config)
     with _section(config, "listeners"):
         config.listeners = _parts(source, registry.INGRESS, config.file.listeners, "listeners")
     with _section(config, "backends"):
         config.backends = _parts(source, registry.BACKEND, config.file.backends, "backends")
+    with _section(config, "contracts"):
+        config.contracts = contracts(source, config.file.contracts, config.backends)
     config.policies = tuple(_policies(source, config.file.policies, ("policies",)))
     with _section(config, "routes"):
         for where, route in routes:
@@ -212,36 +213,3 @@ def _verb(source: Source, backend: BackendConfig, route: RouteConfig, to: Where)
             where, f"unknown field{hint}" if "did you" in hint else f"needs a verb of a {backend.kind} backend: {wanted}"
         )
     return None
-
-
-def _contracts(config: Config) -> Contracts:
-    """The methods of every descriptor set; a relative path starts at the config file's folder."""
-    files: list[bytes] = []
-    for index, name in enumerate(config.file.contracts):
-        if not isinstance(name, str):
-            config.source.wrong(("contracts", index), "must be a path")
-            continue
-        try:
-            files.append((config.source.folder / name).read_bytes())
-        except OSError as error:
-            reason = (error.strerror or "no reason given").lower()
-            config.source.wrong(("contracts", index), f"{name} cannot be read ({reason}); it is looked for beside this file")
-    if not files or "protobuf" not in config.formats:
-        return NO_CONTRACTS
-    read = registry.load(registry.CODEC, "protobuf").contracts
-    try:
-        contracts: Contracts = read(files)
-    except ValueError as error:
-        config.source.wrong(("contracts", _culprit(read, files)), str(error))
-        return NO_CONTRACTS
-    return contracts
-
-
-def _culprit(read: Callable[[Sequence[bytes]], Contracts], files: Sequence[bytes]) -> int:
-    """The first set with which those before it are not right."""
-    for number in range(len(files)):
-        try:
-            read(files[: number + 1])
-        except ValueError:
-            return number
-    raise AssertionError("all of them together are not right")

@@ -67,16 +67,20 @@ class SchemaConfig(Part):
 def _form(value: object) -> str:
     if isinstance(value, list | tuple):
         return "list"
+    return _single(value)
+
+
+def _single(value: object) -> str:
     return "object" if isinstance(value, Mapping | Part) else "text"
 
 
 # One model by the shape of what is written, so that a problem is told of that one alone.
-One = Annotated[Annotated[str, Tag("text")] | Annotated[CallConfig, Tag("object")], Discriminator(_form)]
+One = Annotated[Annotated[str, Tag("text")] | Annotated[CallConfig, Tag("object")], Discriminator(_single)]
 When = Annotated[
     Annotated[str, Tag("text")] | Annotated[CallConfig, Tag("object")] | Annotated[tuple[One, ...], Tag("list")],
     Discriminator(_form),
 ]
-Meaning = Annotated[Annotated[str, Tag("text")] | Annotated[SchemaConfig, Tag("object")], Discriminator(_form)]
+Meaning = Annotated[Annotated[str, Tag("text")] | Annotated[SchemaConfig, Tag("object")], Discriminator(_single)]
 
 
 class CallerConfig(Part):

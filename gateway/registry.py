@@ -10,6 +10,8 @@ INGRESS = "gateway.ingress"
 BACKEND = "gateway.backend"
 POLICY = "gateway.policy"
 CODEC = "gateway.codec"
+CONTRACT = "gateway.contract"
+SCHEMA = "gateway.schema"
 
 
 class MissingKindError(LookupError):

@@ -83,6 +83,16 @@ class Config(BackendConfig):
     def build(self) -> Grpc:
         return Grpc(self)
 
+    def dial(self) -> tuple[grpc.Channel, Metadata]:
+        """See `Reflecting`."""
+        if self.tls is None:
+            return grpc.insecure_channel(self.address, self.options()), self.fixed()
+        return grpc.secure_channel(self.address, _credentials(self.tls), self.options()), self.fixed()
+
+    def fixed(self) -> Metadata:
+        """What goes with every call."""
+        return metadata_of((name.lower(), value) for name, value in self.metadata.items())
+
     def options(self) -> list[tuple[str, int | str]]:
         """The settings as grpcio's channel arguments."""
         connect_ms = round(self.connect_s * 1000)
@@ -113,7 +123,7 @@ class Grpc:
         self._stack = AsyncExitStack()
         self._tasks = Tasks()
         self._settling: asyncio.Task[None] | None = None
-        self._fixed = metadata_of((name.lower(), value) for name, value in config.metadata.items())
+        self._fixed = config.fixed()
         self._taken = frozenset(name for name, _ in self._fixed)
         self._channel: grpc.aio.Channel
 

@@ -1,0 +1,96 @@
+"""Where contracts come from: each entry of `contracts:` gives files of definitions, which are then read as one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from gateway import registry
+from gateway.codec import NO_CONTRACTS, Contracts
+from gateway.part import Part
+from gateway.port import BackendConfig
+from gateway.remedy import did_you_mean, validated
+from gateway.source import Source, Where
+
+
+class ContractError(Exception):
+    """A source that gives no contracts; a text for each problem."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__(*problems)
+        self.problems = problems
+
+
+class ContractConfig(Part, ABC):
+    """An entry of `contracts:`. Each kind has a field of its own name, which says where: {reflection: stock}."""
+
+    @abstractmethod
+    def read(self, folder: Path, backends: Mapping[str, BackendConfig]) -> bytes:
+        """A serialized FileDescriptorSet. Called once, when the config is loaded; ends within a bounded time.
+
+        A relative path starts at `folder`. Raises ContractError.
+        """
+
+
+class MisfitError(ValueError):
+    """A set that cannot be read with those before it: its number and, where they contradict each other, that of the other."""
+
+    def __init__(self, text: str, number: int, other: int | None = None) -> None:
+        super().__init__(text)
+        self.number = number
+        self.other = other
+
+
+Entry = str | Mapping[str, object]
+
+
+def contracts(source: Source, entries: Sequence[Entry], backends: Mapping[str, BackendConfig]) -> Contracts:
+    """Every contract of every source. What is wrong is noted in the config's source."""
+    sets: list[bytes] = []
+    before = len(source.problems)
+    for index, entry in enumerate(entries):
+        where = ("contracts", index)
+        config = _config(source, entry, where)
+        if config is None:
+            continue
+        try:
+            sets.append(config.read(source.folder, backends))
+        except ContractError as error:
+            for text in error.problems:
+                source.wrong(where, text)
+    if not sets or len(source.problems) > before:
+        return NO_CONTRACTS
+    try:
+        found: Contracts = registry.load(registry.CODEC, "protobuf").contracts(sets)
+    except MisfitError as error:
+        other = "" if error.other is None else f" {_written(entries[error.other])}"
+        source.wrong(("contracts", error.number), f"{error}{other}")
+        return NO_CONTRACTS
+    return found
+
+
+def _config(source: Source, entry: Entry, where: Where) -> ContractConfig | None:
+    """The model of one entry: a text is the path of a .proto, of a folder of them, or of a descriptor set."""
+    known = registry.kinds(registry.CONTRACT)
+    if isinstance(entry, str):
+        kind = "proto" if entry.endswith(".proto") or (source.folder / entry).is_dir() else "descriptors"
+        entry = {kind: entry}
+    said = [name for name in entry if name in known]
+    if len(said) != 1:
+        near = did_you_mean(str(next(iter(entry), "")), known) if not said else ""
+        source.wrong(where, f"names one source: {', '.join(known)}{near if 'did you' in near else ''}")
+        return None
+    try:
+        model: type[ContractConfig] = registry.load(registry.CONTRACT, said[0])
+    except registry.MissingKindError as error:
+        source.wrong(where, str(error))
+        return None
+    return validated(source, model, entry, where)
+
+
+def _written(entry: Entry) -> str:
+    """An entry as the file has it."""
+    if isinstance(entry, str):
+        return entry
+    return f"{{{', '.join(f'{name}: {value}' for name, value in entry.items())}}}"
