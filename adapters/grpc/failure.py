@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 
+from adapters.grpc.detail import DETAILS
 from adapters.grpc.metadata import REQUEST_ID, headers_of
-from adapters.grpc.status import DETAILS
 from gateway.errors import AnswerHeaders, BackendError, Outcome, Reason, RpcStatus
 from gateway.message import NO_HEADERS, Headers
 from gateway.status import reason_of_code

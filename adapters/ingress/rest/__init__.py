@@ -13,20 +13,22 @@ from aiohttp.web import BaseRequest, StreamResponse
 from pydantic import ByteSize, Field
 
 from adapters.ingress.rest.answer import Answer, error_answer
+from adapters.ingress.rest.asked import Asked, Limits
+from adapters.ingress.rest.connect import ConnectGet, ConnectStream, ConnectUnary
 from adapters.ingress.rest.connection import Connection, Listening
-from adapters.ingress.rest.exchange import OptionsExchange, RestExchange, StreamExchange
+from adapters.ingress.rest.exchange import HttpExchange, RestExchange
+from adapters.ingress.rest.grpc_web import GrpcWeb
 from adapters.ingress.rest.outflow import Outflow
-from adapters.ingress.rest.request import METHODS, check_head, check_method, choose, headers_of, query_of
+from adapters.ingress.rest.plain import Plain
+from adapters.ingress.rest.request import METHODS, check_head, check_method, headers_of, query_of
 from gateway.codec import Rule
 from gateway.errors import CallerError, GatewayError, Outcome, Reason
 from gateway.exchange import Call, new_id
-from gateway.message import JSON, Headers, Many
+from gateway.message import Many
 from gateway.port import Address, Bind, ListenerConfig, View, Wire, limit_unsent, method_wire, split_bind
 from gateway.route import Endpoint
-from gateway.status import allowed
 from gateway.tls import ListenerTls
 
-_ALL = tuple(sorted(METHODS))
 _BODYLESS = frozenset({"GET", "HEAD", "DELETE"})
 
 
@@ -42,7 +44,9 @@ class Config(ListenerConfig):
     tls: ListenerTls | None = None
     """Serve HTTPS."""
     max_body: ByteSize = Field(default=ByteSize(1 << 20), gt=0)
-    """The largest request body, after decompression."""
+    """The largest request body, and the largest message of a stream, after decompression."""
+    compress_from: ByteSize = Field(default=ByteSize(1 << 10), ge=0)
+    """Connect and gRPC-Web replies so large are compressed (gzip) where the caller takes that."""
     max_field: ByteSize = Field(default=ByteSize(8 << 10), ge=256)
     """The largest request line, and the largest header field."""
     max_fields: int = Field(default=100, ge=8)
@@ -50,7 +54,7 @@ class Config(ListenerConfig):
     head_seconds: float = Field(default=10.0, gt=0)
     """Within which a request's head must come."""
     body_seconds: float = Field(default=30.0, gt=0)
-    """Within which its body must come."""
+    """Within which its body must come, and each message of a stream."""
     keep_alive_seconds: float = Field(default=75.0, gt=0)
     """How long a connection may be idle."""
     max_connections: int = Field(default=10_000, gt=0)
@@ -89,7 +93,9 @@ class Rest:
             raise RuntimeError("aiohttp lacks its C parser here, and the other one is too lenient; install a wheel of it")
         self._config = config
         self._view = view
-        self._max_body = int(config.max_body)
+        self._limits = Limits(int(config.max_body), config.body_seconds, int(config.compress_from))
+        # In this order: the first that a request looks like is what it speaks.
+        self._protocols = (GrpcWeb(view), ConnectStream(view), ConnectGet(view), ConnectUnary(view), Plain(view))
         self._streams: dict[asyncio.Task[object], bool] = {}
 
     @asynccontextmanager
@@ -148,7 +154,7 @@ class Rest:
         exchange, endpoint = self._open(request)
         answer: Answer | Outflow
         try:
-            if isinstance(exchange, StreamExchange):
+            if exchange.streams:
                 answer = await self._stream(exchange, endpoint)
             else:
                 await endpoint.handler(exchange)
@@ -159,7 +165,7 @@ class Rest:
             answer.force_close()
         return answer.response
 
-    async def _stream(self, exchange: StreamExchange, endpoint: Endpoint) -> Answer | Outflow:
+    async def _stream(self, exchange: HttpExchange, endpoint: Endpoint) -> Answer | Outflow:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  aiohttp runs each handler in a task
         self._streams[task] = False
@@ -177,47 +183,20 @@ class Rest:
             exchange.close()
             del self._streams[task]
 
-    def _open(self, request: BaseRequest) -> tuple[RestExchange, Endpoint]:
+    def _open(self, request: BaseRequest) -> tuple[HttpExchange, Endpoint]:
         """The exchange of a request, and what will answer it: its route, or a refusal of our own, observed like the rest."""
         headers = headers_of(request)
         connection = request.protocol
         peer = connection.peer if isinstance(connection, Connection) else ""
         try:
-            return self._found(request, headers, peer)
+            path, _, text = check_head(request, headers, self._config.max_fields).partition("?")
+            check_method(request.method)
+            query = query_of(text.partition("#")[0]) if text else ()
+            kind = (headers.get("content-type") or "").lower()
+            asked = Asked(request, headers, path, query, peer, self._limits, kind)
+            protocol = next(one for one in self._protocols if one.matches(asked))
+            return protocol.open(asked)
         except GatewayError as error:
             target = f"{request.method} {request.raw_path.partition('?')[0]}"
             call = Call(new_id(), "rest", target, headers, peer=peer)
-            return self._exchange(RestExchange, call, request), self._view.refuse("rest", error)
-
-    def _found(self, request: BaseRequest, headers: Headers, peer: str) -> tuple[RestExchange, Endpoint]:
-        """GatewayError where the head is refused before there is a route to ask."""
-        method = request.method
-        path, _, text = check_head(request, headers, self._config.max_fields).partition("?")
-        check_method(method)
-        target = f"{method} {path}"
-        if path == "*":  # RFC 9110 9.3.7: what the server as a whole can do; check_head lets it through for OPTIONS alone
-            return OptionsExchange(Call(new_id(), "rest", target, headers, peer=peer), request, _ALL), Endpoint("-", _nothing)
-        query = query_of(text.partition("#")[0]) if text else ()
-        found = self._view.find("rest", target)
-        endpoint, error = found.endpoint, found.error
-        if error is not None:
-            call = Call(new_id(), "rest", target, headers, query=query, peer=peer)
-            if method == "OPTIONS" and error.reason is Reason.WRONG_METHOD:
-                return OptionsExchange(call, request, allowed(error)), Endpoint(endpoint.route, _nothing)
-            return self._exchange(RestExchange, call, request), endpoint
-        streams = endpoint.many is not Many.NEITHER
-        accepts = choose(headers.joined("accept"), endpoint.offers, streams)
-        many, snapshot = (Many.REPLIES, accepts == JSON) if streams else (Many.NEITHER, False)
-        call = Call(new_id(), "rest", target, headers, found.params, query, many, None, None, peer, accepts, snapshot)
-        if not streams:
-            return self._exchange(RestExchange, call, request), endpoint
-        # A stream has no length to tell: its head says all that there is to say of it.
-        answering = Endpoint(endpoint.route, _nothing) if method == "HEAD" else endpoint
-        return self._exchange(StreamExchange, call, request), answering
-
-    def _exchange(self, kind: type[RestExchange], call: Call, request: BaseRequest) -> RestExchange:
-        return kind(call, request, self._max_body, self._config.body_seconds)
-
-
-async def _nothing(_exchange: object) -> None:
-    """OPTIONS, and HEAD of a stream, ask for nothing but a head."""
+            return RestExchange(call, request, self._limits.body, self._limits.seconds), self._view.refuse("rest", error)

@@ -6,6 +6,7 @@ aiohttp's own Response costs as much as all the rest of a small request; a head 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import cast
@@ -13,9 +14,9 @@ from typing import cast
 from aiohttp.web import BaseRequest, StreamResponse
 
 from adapters.ingress.rest.request import ClosingError
-from gateway.errors import GatewayError, HttpAnswer
+from gateway.errors import GatewayError, HttpAnswer, RpcStatus
 from gateway.message import NO_HEADERS, PROBLEM, Headers
-from gateway.status import TABLE, allowed, problem_body, retry_after
+from gateway.status import TABLE, allowed, marks, problem_body, retry_after
 
 DRAIN_BYTES = 1 << 16
 _NO_BODY = frozenset({204, 205, 304})
@@ -48,13 +49,16 @@ def head(status: int, call_id: str, fields: str, extra: Headers) -> bytes:
 class Answer:
     """One whole response."""
 
-    __slots__ = ("_body", "_content_type", "_headers", "_id", "_request", "keep_alive", "status")
+    __slots__ = ("_body", "_content_type", "_encoding", "_headers", "_id", "_request", "keep_alive", "status")
 
-    def __init__(self, status: int, body: bytes, content_type: str, call_id: str, headers: Headers = NO_HEADERS) -> None:
+    def __init__(
+        self, status: int, body: bytes, content_type: str, call_id: str, headers: Headers = NO_HEADERS, *, encoding: str = ""
+    ) -> None:
         self.status = status
         self.keep_alive: bool | None = None
         self._body = body
         self._content_type = content_type
+        self._encoding = encoding
         self._id = call_id
         self._headers = headers
 
@@ -74,6 +78,8 @@ class Answer:
         fields = "" if keep else "connection: close\r\n"
         if self.status not in _NO_BODY:
             fields += f"content-type: {self._content_type}\r\ncontent-length: {len(self._body)}\r\n"
+        if self._encoding:
+            fields += f"content-encoding: {self._encoding}\r\n"
         return head(self.status, self._id, fields, self._headers)
 
     async def prepare(self, request: BaseRequest) -> None:
@@ -100,24 +106,35 @@ class Answer:
         return cast("StreamResponse", self)
 
 
-def error_answer(error: GatewayError, call_id: str) -> Answer:
-    """The one place where an error becomes an HTTP answer."""
+def error_fields(error: GatewayError) -> Iterator[tuple[str, str]]:
+    """The header fields that an error's status has (RFC 9110 15.5)."""
+    status = TABLE[error.reason].http
+    seconds = retry_after(error)
+    names = ", ".join(allowed(error))
+    if seconds is not None and status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
+        yield "retry-after", str(max(1, round(seconds + 0.499)))
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        yield "allow", names
+    elif status == HTTPStatus.UNAUTHORIZED:
+        yield "www-authenticate", names or "Bearer"
+    elif status in {HTTPStatus.UNSUPPORTED_MEDIA_TYPE, HTTPStatus.NOT_ACCEPTABLE} and names:
+        yield "accept", names
+
+
+def error_answer(error: GatewayError, call_id: str, accepted: Headers = NO_HEADERS) -> Answer:
+    """The one place where an error becomes an HTTP answer. `accepted`: the headers of the yes that came before it."""
     row = TABLE[error.reason]
+    headers = Headers((*accepted, *marks(error), *_trailers(error)))
     for detail in error.details:
         if isinstance(detail, HttpAnswer):
             kind = detail.headers.get("content-type") or "application/octet-stream"
-            return Answer(detail.status, detail.body, kind, call_id, detail.headers)
-    answer = Answer(row.http, problem_body(error, call_id), PROBLEM, call_id)
-    seconds = retry_after(error)
-    names = ", ".join(allowed(error))
-    if seconds is not None and row.http in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
-        answer.with_header("retry-after", str(max(1, round(seconds + 0.499))))
-    if row.http == HTTPStatus.METHOD_NOT_ALLOWED:
-        answer.with_header("allow", names)
-    elif row.http == HTTPStatus.UNAUTHORIZED:
-        answer.with_header("www-authenticate", names or "Bearer")
-    elif row.http in {HTTPStatus.UNSUPPORTED_MEDIA_TYPE, HTTPStatus.NOT_ACCEPTABLE} and names:
-        answer.with_header("accept", names)
+            return Answer(detail.status, detail.body, kind, call_id, Headers((*detail.headers, *headers)))
+    answer = Answer(row.http, problem_body(error, call_id), PROBLEM, call_id, Headers((*headers, *error_fields(error))))
     if isinstance(error, ClosingError):
         answer.force_close()
     return answer
+
+
+def _trailers(error: GatewayError) -> Headers:
+    """What a gRPC backend's error came with, where an answer has one head only."""
+    return next((detail.trailers for detail in error.details if isinstance(detail, RpcStatus)), NO_HEADERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from http import HTTPStatus
 
 from aiohttp.streams import EMPTY_PAYLOAD
@@ -20,10 +21,34 @@ from gateway.status import Failure, problem_body
 HEARTBEAT_S = 15.0
 
 
-class RestExchange(Exchange):
+class HttpExchange(Exchange):
+    """A request of any protocol on this port. What goes out is an `Answer`, all at once, or an `Outflow`."""
+
+    __slots__ = ()
+    streams: bool
+    """It may have many replies, so that it is concluded by `finish` and `close`; otherwise `answer` gives it as a whole."""
+
+    def answer(self) -> Answer:
+        """The response, once the handler has returned."""
+        raise AssertionError("a stream is finished")
+
+    async def finish(self) -> Outflow:
+        """The end of a stream, once the handler has returned."""
+        raise AssertionError("what does not stream is answered")
+
+    @abstractmethod
+    def failure(self, error: GatewayError) -> Answer | Outflow:
+        """The response to an error: a proper status, or the end of what has begun, never a clean one."""
+
+    def close(self) -> None:
+        """Let go of the timers; what is not written yet is dropped with the caller."""
+
+
+class RestExchange(HttpExchange):
     """One body, one response: kept until the handler returns, so that what fails late is still answered as a failure."""
 
-    __slots__ = ("_headers", "_limit", "_read", "_reply", "_seconds", "call", "request")
+    streams = False
+    __slots__ = ("_headers", "_limit", "_read", "_reply", "_seconds", "_trailers", "call", "request")
 
     def __init__(self, call: Call, request: BaseRequest, limit: int, seconds: float) -> None:
         self.call = call
@@ -32,6 +57,7 @@ class RestExchange(Exchange):
         self._seconds = seconds
         self._read = False
         self._headers = NO_HEADERS
+        self._trailers = NO_HEADERS
         self._reply: Message | None = None
 
     async def accept(self, headers: Headers = NO_HEADERS) -> None:
@@ -54,19 +80,23 @@ class RestExchange(Exchange):
             raise AssertionError("a second reply to a caller that gets one: refused when the config is loaded")
         self._reply = message
 
+    def conclude(self, headers: Headers) -> None:
+        self._trailers = headers
+
     def answer(self) -> Answer:
         """The response, once the handler has returned."""
         status = int(self._headers.get(":status") or 200) if self._headers else 200
         reply = self._reply
+        headers = Headers((*self._headers, *self._trailers)) if self._trailers else self._headers
         if reply is None:
-            return Answer(204 if status == HTTPStatus.OK else status, b"", JSON, self.call.id, self._headers)
+            return Answer(204 if status == HTTPStatus.OK else status, b"", JSON, self.call.id, headers)
         if isinstance(reply, Failure) and reply.error is not None:
             return error_answer(reply.error, self.call.id)
-        return Answer(status, reply.body, reply.content_type, self.call.id, self._headers)
+        return Answer(status, reply.body, reply.content_type, self.call.id, headers)
 
     def failure(self, error: GatewayError) -> Answer | Outflow:
         """The response to an error, which here always comes before any answer."""
-        return error_answer(error, self.call.id)
+        return error_answer(error, self.call.id, self._headers)
 
 
 class OptionsExchange(RestExchange):
@@ -83,6 +113,7 @@ class OptionsExchange(RestExchange):
 class StreamExchange(RestExchange):
     """One body in, a stream out. What is sent within one turn of the event loop leaves as one chunk."""
 
+    streams = True
     __slots__ = ("_beat", "_out", "_sent")
 
     def __init__(self, call: Call, request: BaseRequest, limit: int, seconds: float) -> None:

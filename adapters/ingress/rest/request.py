@@ -173,7 +173,7 @@ async def read_body(request: BaseRequest, headers: Headers, limit: int, seconds:
         body = await _collect(request, limit, seconds)
     if len(body) > limit:
         raise _too_large(limit)
-    return _inflated(body, encoding, limit) if encoding not in {"", "identity"} else body
+    return inflated(body, encoding, limit) if encoding not in {"", "identity"} else body
 
 
 async def _collect(request: BaseRequest, limit: int, seconds: float) -> bytes:
@@ -193,7 +193,7 @@ async def _collect(request: BaseRequest, limit: int, seconds: float) -> bytes:
     return b"".join(chunks)
 
 
-def _inflated(body: bytes, encoding: str, limit: int) -> bytes:
+def inflated(body: bytes, encoding: str, limit: int) -> bytes:
     """At most `limit` bytes are ever made of a body, however small it is."""
     inflate = zlib.decompressobj(zlib.MAX_WBITS if encoding == "deflate" else zlib.MAX_WBITS | 16)
     try:

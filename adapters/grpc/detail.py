@@ -1,0 +1,84 @@
+"""What a google.rpc.Status says beside code and message: ErrorInfo always, BadRequest and RetryInfo where there is something to
+say (AIP-193). No grpcio here: every wire that carries gRPC's errors says it so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import DecodeError
+from google.protobuf.message import Message as Proto
+from google.rpc import error_details_pb2, status_pb2
+
+from gateway.errors import FieldError, GatewayError, RpcStatus
+from gateway.status import TABLE, outcome_of, retry_after
+
+DOMAIN = "polygate"
+DETAILS = "grpc-status-details-bin"
+
+_INDEX = re.compile(r"\.(\d+)(?=\.|\Z)")
+
+
+def said(error: GatewayError) -> RpcStatus | None:
+    """What a gRPC backend said itself, where it did."""
+    return next((detail for detail in error.details if isinstance(detail, RpcStatus)), None)
+
+
+def message_of(error: GatewayError) -> str:
+    """The error's message: the backend's own words, where it had some."""
+    status = said(error)
+    return error.message if status is None else status.message
+
+
+def status_bytes(error: GatewayError, exchange_id: str) -> bytes:
+    """The google.rpc.Status of an error, the backend's own as it came; b"" where that had none."""
+    status = said(error)
+    return _own(error, exchange_id).SerializeToString() if status is None else status.details
+
+
+def details_of(error: GatewayError, exchange_id: str) -> Sequence[any_pb2.Any]:
+    """The details alone. What a backend sent and nobody can read has none: it never ruins the error."""
+    status = said(error)
+    if status is None:
+        return list(_own(error, exchange_id).details)
+    try:
+        return list(status_pb2.Status.FromString(status.details).details)
+    except DecodeError:
+        return ()
+
+
+def _own(error: GatewayError, exchange_id: str) -> status_pb2.Status:
+    row = TABLE[error.reason]
+    details: list[Proto] = [
+        error_details_pb2.ErrorInfo(
+            reason=error.reason.value,
+            domain=DOMAIN,
+            metadata={"retryable": str(row.retryable).lower(), "outcome": outcome_of(error).value, "id": exchange_id},
+        )
+    ]
+    fields = [detail for detail in error.details if isinstance(detail, FieldError)]
+    if fields:
+        violations = [
+            error_details_pb2.BadRequest.FieldViolation(field=_path(one.pointer), description=one.detail) for one in fields
+        ]
+        details.append(error_details_pb2.BadRequest(field_violations=violations))
+    seconds = retry_after(error)
+    if seconds is not None:
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(round(seconds * 1e9))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    return status_pb2.Status(code=row.code, message=error.message, details=[_any(detail) for detail in details])
+
+
+def _any(detail: Proto) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    return packed
+
+
+def _path(pointer: str) -> str:
+    """`/items/0/sku` as `items[0].sku`, which is how a FieldViolation names a field."""
+    parts = [part.replace("~1", "/").replace("~0", "~") for part in pointer.removeprefix("/").split("/")]
+    return _INDEX.sub(r"[\1]", ".".join(parts))

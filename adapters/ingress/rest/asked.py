@@ -1,0 +1,66 @@
+"""A request's head, read once and checked, before anybody knows which protocol it speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aiohttp.web import BaseRequest
+
+from gateway.exchange import Call, new_id
+from gateway.message import Headers, Many, value
+from gateway.port import View
+from gateway.route import Found
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the listener's config says of bodies."""
+
+    body: int
+    """The largest message, unpacked."""
+    seconds: float
+    """Within which it must come."""
+    compress_from: int
+    """Replies so large are compressed, where a protocol has that and the caller takes it."""
+
+
+@value
+class Asked:
+    """What a caller has asked, as far as its head says."""
+
+    request: BaseRequest
+    headers: Headers
+    path: str
+    """As it came, still percent-encoded."""
+    query: tuple[tuple[str, str], ...]
+    peer: str
+    limits: Limits
+    kind: str
+    """Its Content-Type, lower-cased, parameters included."""
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        return self.request.method
+
+    def find(self, view: View, protocol: str, target: str) -> Found:
+        """The route of what is asked, read as a call of a protocol."""
+        return view.find(protocol, target)
+
+    def call(  # noqa: PLR0913  what a call is made of
+        self,
+        protocol: str,
+        target: str,
+        params: Mapping[str, str],
+        *,
+        headers: Headers | None = None,
+        query: tuple[tuple[str, str], ...] = (),
+        many: Many = Many.NEITHER,
+        deadline: float | None = None,
+        accepts: str = "",
+        snapshot: bool = False,
+    ) -> Call:
+        """The call that it is."""
+        shown = self.headers if headers is None else headers
+        return Call(new_id(), protocol, target, shown, params, query, many, deadline, None, self.peer, accepts, snapshot)

@@ -1,0 +1,252 @@
+"""A gRPC method called over HTTP/1.1: what Connect and gRPC-Web have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from adapters.grpc.detail import said
+from adapters.grpc.metadata import REQUEST_ID
+from adapters.ingress.rest.answer import Answer
+from adapters.ingress.rest.asked import Asked
+from adapters.ingress.rest.envelope import COMPRESSED, Decode, envelope, gzipped
+from adapters.ingress.rest.exchange import HttpExchange, RestExchange
+from adapters.ingress.rest.inflow import Inflow
+from adapters.ingress.rest.outflow import Outflow
+from gateway.errors import CallerError, GatewayError, Reason
+from gateway.exchange import Call, EndOfMessages
+from gateway.message import JSON, NO_HEADERS, PROTOBUF, Headers, Many, Message
+from gateway.port import View
+from gateway.route import Endpoint
+from gateway.status import Failure, marks
+
+HOLD_BYTES = 1 << 20
+CODECS = {"json": JSON, "proto": PROTOBUF}
+ENCODINGS = ("identity", "gzip")
+# What belongs to these protocols themselves: a backend is told the same by its own wire.
+_OWN = re.compile(r"(?:connect|grpc)-|(?:x-grpc-web|x-user-agent)\Z")
+
+
+def metadata(headers: Headers) -> Headers:
+    """The caller's headers, less what only says how its protocol is spoken."""
+    return Headers(pair for pair in headers if not _OWN.match(pair[0]))
+
+
+def lines(headers: Headers) -> Iterator[tuple[str, str]]:
+    """What a backend says, as HTTP can carry it: names that start with ":" are ours, the exchange's id has its place."""
+    return (
+        (name, value)
+        for name, value in headers
+        if not name.startswith(":") and name != REQUEST_ID and "\r" not in value and "\n" not in value
+    )
+
+
+def trailers_of(error: GatewayError) -> Headers:
+    """The trailing metadata that a backend's error came with."""
+    status = said(error)
+    return NO_HEADERS if status is None else status.trailers
+
+
+def streams(view: View, path: str, many: Many) -> Many:
+    """Which sides of a method stream, as its callers know it; a route without a contract says it by its own shape."""
+    contract = view.contracts.methods.get(path[1:])
+    return many if contract is None else contract.many
+
+
+def packing(name: str, declared: str) -> bool:
+    """Whether requests are compressed, by the header that says so."""
+    if declared.strip().lower() not in {"", *ENCODINGS}:
+        raise CallerError(Reason.UNSUPPORTED_ENCODING, f"{name} may be {' or '.join(ENCODINGS)}")
+    return declared.strip().lower() == "gzip"
+
+
+def takes_gzip(accepts: str) -> bool:
+    """Whether a list of encodings has gzip."""
+    return any(part.partition(";")[0].strip().lower() == "gzip" for part in accepts.split(","))
+
+
+def refused(asked: Asked, view: View, protocol: str, error: GatewayError) -> tuple[HttpExchange, Endpoint]:
+    """The plain HTTP answer to what is not the protocol that it says it is."""
+    call = asked.call(protocol, asked.path, {})
+    return RestExchange(call, asked.request, asked.limits.body, asked.limits.seconds), view.refuse(protocol, error)
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """How one request speaks an enveloped protocol."""
+
+    content_type: str
+    """Of the response, and of the request."""
+    codec: str
+    """Of the messages: JSON or PROTOBUF."""
+    many: Many
+    """Which sides of the method stream."""
+    unpack: bool
+    """Requests may be compressed."""
+    pack: bool
+    """Replies may be."""
+    decode: Decode
+    """Text to bytes, where the protocol has a text form."""
+
+
+class EnvelopedExchange(HttpExchange):
+    """Any method, its messages in envelopes. A single reply is kept until the handler returns, and goes out with the end.
+
+    HTTP/1.1 answers once it has been asked: replies that come before the caller has ended its requests are held, up to
+    HOLD_BYTES of them. A caller that waits for one before it goes on (full duplex) is refused.
+    """
+
+    def __init__(self, call: Call, asked: Asked, speech: Speech) -> None:
+        self.call = call
+        self._speech = speech
+        limits = asked.limits
+        self._in = Inflow(asked.request, speech.decode, limit=limits.body, seconds=limits.seconds, gzip=speech.unpack)
+        self._out = Outflow(asked.request)
+        self._compress_from = limits.compress_from
+        self._many_requests = speech.many is Many.REQUESTS or speech.many is Many.BOTH
+        self.streams = speech.many is Many.REPLIES or speech.many is Many.BOTH
+        """It may have many replies: a drain ends it."""
+        self._ended = False
+        self._headers: Headers | None = None
+        self._trailers = NO_HEADERS
+        self._held: list[bytes] = []
+        self._size = 0
+
+    @abstractmethod
+    def fields(self) -> str:
+        """The lines of the head that this protocol has beside Content-Type."""
+
+    @abstractmethod
+    def end(self, error: GatewayError | None, trailers: Headers) -> bytes:
+        """The last frame."""
+
+    def encode(self, frame: bytes) -> bytes:
+        """A frame as it goes into the body."""
+        return frame
+
+    async def accept(self, headers: Headers = NO_HEADERS) -> None:
+        if self._headers is None:
+            self._headers = headers
+        if self.streams and not self._holding():
+            self._open()
+
+    def _holding(self) -> bool:
+        return self._many_requests and not self._in.ended
+
+    def _open(self) -> None:
+        """Write the head, and what has been held."""
+        out = self._out
+        if out.opened:
+            return
+        fields = f"content-type: {self._speech.content_type}\r\ncache-control: no-store\r\nx-accel-buffering: no\r\n"
+        headers = (self._headers or NO_HEADERS).without("cache-control", "x-accel-buffering", REQUEST_ID)
+        out.open(self.call.id, fields + self.fields(), headers)
+        for frame in self._held:
+            out.write(frame)
+        self._held.clear()
+
+    async def receive(self) -> Message:
+        if self._ended:
+            raise EndOfMessages
+        body = await self._next()
+        if self._many_requests:
+            if body is None:
+                self._ended = True
+                if self.streams and self._headers is not None:
+                    self._open()
+                raise EndOfMessages
+        else:
+            self._ended = True
+            # gRPC's status codes, "cardinality violation".
+            if body is None:
+                raise CallerError(Reason.NOT_IMPLEMENTED, "the call ended without its message")
+            if await self._next() is not None:
+                raise CallerError(Reason.NOT_IMPLEMENTED, "this method takes one message")
+        return Message(body, self._speech.codec)
+
+    async def _next(self) -> bytes | None:
+        try:
+            return await self._in.receive()
+        except CallerError as error:
+            if error.reason is Reason.SLOW_REQUEST and self._held:
+                raise self._full_duplex() from error
+            raise
+
+    @staticmethod
+    def _full_duplex() -> CallerError:
+        return CallerError(
+            Reason.HALF_DUPLEX, "replies before the end of the requests need HTTP/2: call this method by gRPC, or half-duplex"
+        )
+
+    async def send(self, message: Message) -> None:
+        if isinstance(message, Failure) and message.error is not None:
+            raise message.error
+        frame = self._framed(message.body)
+        out = self._out
+        if self.streams and not self._holding():
+            self._open()
+            out.write(frame)
+            await out.pace()
+            return
+        if self._headers is None:
+            self._headers = NO_HEADERS
+        self._held.append(frame)
+        self._size += len(frame)
+        if self.streams and self._size > HOLD_BYTES:
+            raise self._full_duplex()
+
+    def _framed(self, body: bytes) -> bytes:
+        if self._speech.pack and len(body) >= self._compress_from:
+            return self.encode(envelope(COMPRESSED, gzipped(body)))
+        return self.encode(envelope(0, body))
+
+    def conclude(self, headers: Headers) -> None:
+        self._trailers = headers
+
+    def answer(self) -> Answer:
+        """The response of a method with one reply, once the handler has returned."""
+        return self._whole(None, self._trailers)
+
+    def _whole(self, error: GatewayError | None, trailers: Headers) -> Answer:
+        body = b"".join((*self._held, self.encode(self.end(error, trailers))))
+        headers = Headers((*lines(self._headers or NO_HEADERS), *self._fields()))
+        return Answer(200, body, self._speech.content_type, self.call.id, headers)
+
+    def _fields(self) -> Iterator[tuple[str, str]]:
+        for line in self.fields().splitlines():
+            name, _, value = line.partition(": ")
+            yield name, value
+
+    async def finish(self) -> Outflow:
+        """The end of a stream of replies, once the handler has returned."""
+        self._open()
+        self._out.write(self.encode(self.end(None, self._trailers)))
+        await self._out.drained()
+        return self._out
+
+    def failure(self, error: GatewayError) -> Answer | Outflow:
+        """Before the head: the error is all of the answer. After it: in the last frame."""
+        trailers = trailers_of(error)
+        if self._out.opened:
+            self._out.write(self.encode(self.end(error, trailers)))
+            self._out.flush()
+            return self._out
+        if not self.streams:
+            self._held.clear()  # one reply and an error: the error is what counts
+        self._headers = (self._headers or NO_HEADERS).plus(*marks(error))
+        answer = self._whole(error, trailers)
+        if not self._in.ended:
+            answer.force_close()
+        return answer
+
+    def close(self) -> None:
+        """What is not written yet is dropped with the caller."""
+        self._out.close()
+
+
+def due(seconds: float | None) -> float | None:
+    """A timeout as event-loop time."""
+    return None if seconds is None else asyncio.get_running_loop().time() + seconds
