@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -44,8 +45,12 @@ def ndjson(body: bytes) -> bytes:
     return body + b"\n"
 
 
-class LineTooLongError(ValueError):
-    """A line is longer than the reader allows."""
+class TooLongError(ValueError):
+    """A message is longer than the reader allows."""
+
+
+class NoArrayError(ValueError):
+    """What should be a JSON array is none."""
 
 
 class Lines:
@@ -54,24 +59,28 @@ class Lines:
     def __init__(self, limit: int = MAX_LINE, *, lone_cr: bool = False) -> None:
         self._limit = limit
         self._lone_cr = lone_cr
-        self._rest = b""
+        self._rest = bytearray()
+        """What has come of a line that is not whole yet: a chunk is added to it, never the other way round."""
         self._skip_lf = False
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """The lines that this chunk completes, without their ends."""
         if self._lone_cr:
             chunk = self._without_cr(chunk)
-        *lines, rest = (self._rest + chunk).split(b"\n")
-        self._rest = rest
-        for line in (*lines, rest):
-            if len(line) > self._limit:
-                raise LineTooLongError(f"a line is longer than {self._limit} bytes")
+        *lines, rest = chunk.split(b"\n")
+        if lines:
+            lines[0] = bytes(self._rest) + lines[0]
+            self._rest.clear()
+        self._rest += rest
+        if len(self._rest) > self._limit or any(len(line) > self._limit for line in lines):
+            raise TooLongError(f"a line is longer than {self._limit} bytes")
         for line in lines:
             yield line.removesuffix(b"\r")
 
     def end(self) -> bytes:
         """What is left when the stream ends: a last line without its end, often empty."""
-        rest, self._rest = self._rest, b""
+        rest = bytes(self._rest)
+        self._rest.clear()
         return rest
 
     def _without_cr(self, chunk: bytes) -> bytes:
@@ -82,6 +91,105 @@ class Lines:
         if chunk:
             self._skip_lf = chunk.endswith(b"\r")
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+_SPACE = b" \t\n\r"
+_QUOTE, _BACKSLASH, _OPENING, _CLOSING, _END = b'"', b"\\", b"[{", b"]}", b"]"
+# Up to where an element may end: whole strings are passed over, and inside of brackets commas are. A string that goes on in the
+# next chunk is met at its quote. Possessive, so that nothing is looked at twice.
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_FLAT = re.compile(rb'[^"\[\]{},]*+(?:' + _STRING + rb'[^"\[\]{},]*+)*+', re.DOTALL)
+_DEEP = re.compile(rb'[^"\[\]{}]*+(?:' + _STRING + rb'[^"\[\]{}]*+)*+', re.DOTALL)
+_INSIDE = re.compile(rb'[^"\\]*+')
+
+
+class Elements:
+    """Cuts chunks of bytes into the elements of one JSON array, never holding more than `limit` bytes of one.
+
+    It only finds where an element begins and ends (RFC 8259 5): an element is what stands between two commas outside of strings
+    and brackets, and whether that is JSON is for its reader to say. An array all of whose elements are JSON is JSON then. Every
+    byte is looked at once.
+    """
+
+    def __init__(self, limit: int = MAX_LINE) -> None:
+        self._limit = limit
+        self._element = bytearray()
+        self._depth = 0
+        """0: before the array; 1: between its brackets; more: inside an element."""
+        self._in_string = False
+        self._escaped = False
+        self._count = 0
+        self._ended = False
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """The elements that this chunk completes. Raises NoArrayError and TooLongError."""
+        at = 0
+        if self._depth == 0 and not self._ended:
+            at = len(chunk) - len(chunk.lstrip(_SPACE))
+            if at == len(chunk):
+                return
+            if chunk[at : at + 1] != b"[":
+                raise NoArrayError("it does not begin with [")
+            self._depth, at = 1, at + 1
+        while at < len(chunk) and not self._ended:
+            stop = self._next(chunk, at)
+            self._keep(chunk[at:stop])
+            at = stop + 1
+            if stop < len(chunk) and (element := self._mark(chunk[stop:at])) is not None:
+                yield element
+        if self._ended and chunk[at:].strip(_SPACE):
+            raise NoArrayError("something stands behind its end")
+
+    def end(self) -> None:
+        """The stream has ended. Raises NoArrayError where the array has not."""
+        if not self._ended:
+            raise NoArrayError("it has no end")
+
+    def _next(self, chunk: bytes, at: int) -> int:
+        """Where the next byte is that may change where the element ends; behind the chunk where none is."""
+        if self._escaped:
+            return at
+        skipped = (_INSIDE if self._in_string else _FLAT if self._depth == 1 else _DEEP).match(chunk, at)
+        return at if skipped is None else skipped.end()
+
+    def _keep(self, piece: bytes) -> None:
+        # White space before an element is no part of it, so that there may be any amount.
+        element = self._element
+        element += piece if element else piece.lstrip(_SPACE)
+        if len(element) > self._limit:
+            raise TooLongError(f"an element is longer than {self._limit} bytes")
+
+    def _mark(self, byte: bytes) -> bytes | None:
+        """One byte that may change where the element ends; the element where it does end."""
+        if self._in_string:
+            if self._escaped or byte == _BACKSLASH:
+                self._escaped = not self._escaped
+            else:
+                self._in_string = False
+        elif byte == _QUOTE:
+            self._in_string = True
+        elif byte in _OPENING:
+            self._depth += 1
+        elif self._depth == 1:
+            return self._cut(byte)
+        elif byte in _CLOSING:
+            self._depth -= 1
+        self._keep(byte)
+        return None
+
+    def _cut(self, byte: bytes) -> bytes | None:
+        """A comma or a closing bracket between the array's own."""
+        element = bytes(self._element).rstrip(_SPACE)
+        self._element.clear()
+        self._ended = byte == _END
+        if byte == b"}":
+            raise NoArrayError("a } stands in the place of a ]")
+        if not element:
+            if self._ended and not self._count:
+                return None
+            raise NoArrayError("an element is missing")
+        self._count += 1
+        return element
 
 
 class Events:
@@ -119,7 +227,7 @@ class Events:
         if name == "data":
             self._size += len(value) + 1
             if self._size > self._limit:
-                raise LineTooLongError(f"an event is longer than {self._limit} bytes")
+                raise TooLongError(f"an event is longer than {self._limit} bytes")
             self._data.append(value)
         elif name == "event":
             self._name = value

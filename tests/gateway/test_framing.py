@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.framing import SSE_HEARTBEAT, Event, Events, Lines, LineTooLongError, ndjson, sse
+from gateway import framing
+from gateway.framing import SSE_HEARTBEAT, Elements, Event, Events, Lines, NoArrayError, TooLongError, ndjson, sse
 
 
 def cut(body: bytes, places: list[int]) -> list[bytes]:
@@ -78,7 +79,7 @@ def test_events_are_read_as_the_standard_says(body, events):
 
 def test_an_event_of_many_lines_has_a_bound():
     events = Events(limit=100)
-    with pytest.raises(LineTooLongError, match="100"):
+    with pytest.raises(TooLongError, match="100"):
         list(events.feed(b"data: 123456789\n" * 12))
 
 
@@ -112,12 +113,120 @@ def test_a_line_is_never_longer_than_the_limit(limit, length, places):
     if length <= limit:
         assert [body[:-1], b""] == lines_of(cut(body, places), limit=limit)
     else:
-        with pytest.raises(LineTooLongError, match=str(limit)):
+        with pytest.raises(TooLongError, match=str(limit)):
             lines_of(cut(body, places), limit=limit)
 
 
 def test_a_line_that_does_not_end_is_refused_before_it_does():
     lines = Lines(limit=10)
     assert [] == list(lines.feed(b"x" * 10))
-    with pytest.raises(LineTooLongError):
+    with pytest.raises(TooLongError):
         list(lines.feed(b"x"))
+
+
+def elements_of(chunks: list[bytes], limit: int = 1 << 20) -> list[bytes]:
+    """Every element of an array that comes in chunks."""
+    elements = Elements(limit)
+    found = [element for chunk in chunks for element in elements.feed(chunk)]
+    elements.end()
+    return found
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+_punctuation = st.text(st.sampled_from('[]{},:"\\ \n1ae'), max_size=30)
+
+
+@given(st.lists(_json, max_size=6), st.sampled_from([None, 1, "\t"]), st.booleans(), _places)
+def test_an_array_is_cut_into_its_elements_however_it_comes(values, indent, ascii_only, places):
+    body = json.dumps(values, indent=indent, ensure_ascii=ascii_only).encode()
+    assert values == [json.loads(element) for element in elements_of(cut(body, places))]
+    assert values == [json.loads(element) for element in elements_of([bytes((byte,)) for byte in body])]
+
+
+@given(_punctuation.map(lambda text: f"[{text}]") | _punctuation, _places)
+@example('["\\\\"]', [2, 3, 4])
+@example("[{]", [])
+@example('[{"a":1},]', [])
+def test_what_is_cut_into_json_elements_is_a_json_array_and_nothing_else_is(text, places):
+    try:
+        expected = json.loads(text)
+    except ValueError:
+        expected = None
+    try:
+        found = [json.loads(element) for element in elements_of(cut(text.encode(), places))]
+    except ValueError:
+        found = None
+    assert (expected if isinstance(expected, list) else None) == found
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b"{}",
+        b"1",
+        b"[",
+        b"[1",
+        b"[1,",
+        b"[,1]",
+        b"[1,]",
+        b"[1,,2]",
+        b"[,]",
+        b"[1]]",
+        b"[1] x",
+        b"[1}",
+        b'["a]',
+        b"[[1]",
+    ],
+)
+def test_what_is_no_whole_array_is_refused(body):
+    with pytest.raises(NoArrayError):
+        elements_of([body])
+
+
+def test_an_empty_array_has_no_elements():
+    assert [] == elements_of([b" [ ", b"\n] "])
+
+
+@pytest.mark.parametrize("body", [b'["' + b"x" * 101 + b'"]', b"[" + b"1" * 101, b"[[" + b"[" * 101, b"[1" + b" " * 101])
+def test_an_element_over_the_limit_is_never_held(body):
+    for chunks in ([body], [bytes((byte,)) for byte in body]):
+        with pytest.raises(TooLongError, match="100"):
+            elements_of(chunks, 100)
+
+
+def test_white_space_before_an_element_is_no_part_of_it():
+    assert [b"1", b"2"] == elements_of([b"[", *[b" " * 64] * 16, b"1,", *[b"\n" * 64] * 16, b"2]"], 8)
+
+
+@pytest.mark.parametrize("body", [b'"' + b'\\"' * 30_000, b"[" * 60_000, b'"' * 60_000, b"\\" * 60_000, b'"a' * 30_000])
+def test_every_byte_of_an_array_is_looked_at_a_bounded_number_of_times(body, monkeypatch):
+    looks = 0
+
+    class Counting:
+        def __init__(self, pattern):
+            self._pattern = pattern
+
+        def match(self, chunk, at):
+            nonlocal looks
+            found = self._pattern.match(chunk, at)
+            looks += found.end() - at + 1
+            return found
+
+    for name in ("_FLAT", "_DEEP", "_INSIDE"):
+        monkeypatch.setattr(framing, name, Counting(getattr(framing, name)))
+    elements = Elements(1 << 20)
+    for start in range(0, len(body), 7):
+        list(elements.feed((b"[" if not start else b"") + body[start : start + 7]))
+    assert looks <= 3 * len(body)
+
+
+@given(st.lists(st.binary(max_size=20).filter(lambda line: b"\n" not in line and not line.endswith(b"\r")), min_size=1), _places)
+def test_lines_are_the_same_however_they_come(lines, places):
+    body = b"\n".join(lines)
+    assert lines == lines_of(cut(body, places))

@@ -10,7 +10,7 @@ from aiohttp import ClientError, ClientResponse
 
 from gateway.errors import BackendError, Detail, HttpAnswer, Outcome, Reason, RetryAfter
 from gateway.exchange import Exchange
-from gateway.framing import Event, Events, Lines, LineTooLongError
+from gateway.framing import Event, Events, Lines, TooLongError
 from gateway.message import BYTES, JSON, PROTOBUF, TEXT, Headers, Message
 from gateway.status import reason_of_http
 
@@ -130,7 +130,7 @@ class Reading:
     def _next(self, messages: Iterator[Message]) -> Message | None:
         try:
             return next(messages, None)
-        except LineTooLongError as error:
+        except TooLongError as error:
             raise self.bad(f"a message of the backend's stream is larger than {self.limit} bytes") from error
 
 
