@@ -1,0 +1,95 @@
+"""JSON text to values, for readers that know the type: the parser looks at what they cannot, and leaves the rest to them.
+
+An object is a tuple of its pairs, so that the reader sees a name that stands twice, and can say where. Integers and floats
+are bounded by the fields that take them.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn, Self
+
+from adapters.codec.protobuf.wrong import WrongError, members
+from gateway.codec import Value
+from gateway.jsontext import MAX_DEPTH, loads
+
+_INT64 = range(-(2**63), 2**64)
+_SPACE = " \t\n\r"
+
+
+class Digits(float):
+    """A float that remembers how it was written."""
+
+    __slots__ = ("text",)
+
+    def __new__(cls, text: str) -> Self:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    text: str
+
+
+def _constant(_text: str) -> NoReturn:
+    raise ValueError("NaN and Infinity are no JSON numbers")
+
+
+def _scanner(**hooks: Any) -> Any:
+    """The parser's C function alone; what goes round it in `decode` costs as much as a small message."""
+    decoder: Any = json.JSONDecoder(object_pairs_hook=tuple, parse_constant=_constant, **hooks)
+    return decoder.scan_once
+
+
+_scan = _scanner()
+_scan_digits = _scanner(parse_float=Digits)
+
+
+def scan(body: bytes, *, digits: bool = False) -> Value:
+    """The value of a JSON text (RFC 8259). Raises CallerError, as the strict parser does. `digits`: floats keep theirs."""
+    try:
+        text = body.decode()
+        value, end = (_scan_digits if digits else _scan)(text, 0 if text[:1] == "{" else len(text) - len(text.lstrip(_SPACE)))
+        if end == len(text) or not text[end:].strip(_SPACE):
+            return value
+    except (ValueError, StopIteration, RecursionError):
+        pass
+    loads(body)  # says what is wrong with it, and where
+    raise AssertionError("the strict parser takes nothing that the scanner does not")
+
+
+def too_deep(value: Value, limit: int = MAX_DEPTH) -> bool:
+    """Whether lists and objects are nested in each other over `limit` levels. Level by level: recursion is what it guards."""
+    level = [value]
+    for _ in range(limit):
+        level = [part for holder in level for part in _parts(holder) if isinstance(part, dict | list | tuple)]
+        if not level:
+            return False
+    return True
+
+
+def _parts(holder: Value) -> list[Value]:
+    if isinstance(holder, dict):
+        return list(holder.values())
+    if isinstance(holder, tuple):
+        return [part for _, part in holder]
+    return holder if isinstance(holder, list) else []
+
+
+def sound(value: Value) -> None:
+    """Raise WrongError for what no reader looks at and is not to be let through all the same. `value` is not too deep."""
+    kind = type(value)
+    if kind is str:
+        value.encode()
+    elif kind is int:
+        if value not in _INT64:
+            raise WrongError("is an integer beyond 64 bits")
+    elif isinstance(value, float):
+        if value - value != 0:
+            raise WrongError("is beyond what a double holds")
+    elif kind is list:
+        for part in value:
+            sound(part)
+    elif value is not None and kind is not bool:
+        for name, part in members(value).items():
+            name.encode()
+            sound(part)
