@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gateway import __version__, attempt, explain
+from gateway.description import NOT_YET, servers, sockets
+from gateway.description.asyncapi import asyncapi
+from gateway.description.openapi import openapi
 from gateway.document import schema
 from gateway.errors import GatewayError, Reason
 from gateway.manual import EPILOG, EXAMPLES
@@ -167,6 +170,20 @@ def routes(options: argparse.Namespace) -> int:
     return OK
 
 
+def show_openapi(options: argparse.Namespace) -> int:
+    """Print what the REST listeners serve, as OpenAPI 3.1."""
+    planned = plan(options.config)
+    _json(openapi(planned, options.server or servers(planned, NOT_YET)))
+    return OK
+
+
+def show_asyncapi(options: argparse.Namespace) -> int:
+    """Print the WebSockets and topics, as AsyncAPI 3.0."""
+    planned = plan(options.config)
+    _json(asyncapi(planned, sockets(planned, NOT_YET)))
+    return OK
+
+
 def show_schema(options: argparse.Namespace) -> int:
     """Print the JSON schema of config files, for editors."""
     del options
@@ -212,9 +229,9 @@ def _command(
     )
     sub.set_defaults(action=action)
     told = f"the config file ({DEFAULT} unless told)"
-    if name in {"run", "check", "routes", "explain"}:
+    if name in {"run", "check", "routes", "explain", "openapi", "asyncapi"}:
         sub.add_argument("--config", "-c", type=Path, metavar="FILE", help=told)
-    if name in {"run", "check", "routes"}:
+    if name in {"run", "check", "routes", "openapi", "asyncapi"}:
         sub.add_argument("file", nargs="?", type=Path, help="the same, without -c")
     if name in {"check", "explain", "routes", "version"}:
         sub.add_argument("--json", action="store_true", help="for programs")
@@ -240,6 +257,11 @@ def parser() -> argparse.ArgumentParser:
         "--body", "-b", help="a JSON message, or @FILE: shows the record or request that it becomes, or why it would not"
     )
     _command(commands, "routes", routes)
+    describing = _command(commands, "openapi", show_openapi)
+    describing.add_argument(
+        "--server", action="append", metavar="URL", help="where callers reach it (where it listens unless told)"
+    )
+    _command(commands, "asyncapi", show_asyncapi)
     _command(commands, "schema", show_schema)
     starting = _command(commands, "init", init)
     starting.add_argument("file", nargs="?", type=Path, default=Path("gateway.yaml"), help="gateway.yaml unless told")

@@ -45,6 +45,17 @@ examples:
   polygate routes my.yaml
   polygate routes my.yaml --json | jq -r '.routes[].route'
 """,
+    "openapi": """\
+examples:
+  polygate openapi my.yaml > openapi.json
+  polygate openapi my.yaml --server https://api.shop.example
+A running gateway serves the same at /openapi.json of its admin listener, and shows it at /docs.
+""",
+    "asyncapi": """\
+examples:
+  polygate asyncapi my.yaml > asyncapi.json
+A running gateway serves the same at /asyncapi.json of its admin listener.
+""",
     "schema": """\
 examples:
   polygate schema > schema.json

@@ -184,6 +184,10 @@ class BackendConfig(Part, ABC):
         del target, contract
         return ()
 
+    def hosts(self) -> Sequence[str]:
+        """Where it is, as host:port or as its library writes it; () where it is inside the gateway."""
+        return ()
+
     def owns(self) -> str | None:
         """The storage that it must have for itself alone, by one name however the config writes it; None for none."""
         return None
@@ -211,6 +215,14 @@ def _raising(_protocol: str, error: GatewayError) -> Endpoint:
     return Endpoint("-", refuse)
 
 
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What is served, described for programs."""
+
+    content_type: str
+    body: Callable[[], bytes]
+
+
 @dataclass(slots=True)
 class View:
     """What a listener may see of the running gateway."""
@@ -226,6 +238,10 @@ class View:
     ready: bool = True
     """False from the moment that the gateway is told to stop."""
     addresses: dict[str, Address] = field(default_factory=dict)
+    documents: Mapping[str, Document] = field(default_factory=dict)
+    """The documents, by the paths that they are known by ("/openapi.json")."""
+    servers: Callable[[], Sequence[str]] = tuple
+    """Where callers reach the REST listeners, as URLs."""
 
 
 @dataclass(frozen=True, slots=True)

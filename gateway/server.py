@@ -9,8 +9,10 @@ import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Self, TypeVar
 
+from gateway.description import documents, servers
 from gateway.errors import GatewayError
 from gateway.plan import Plan
 from gateway.port import Address, Backend, Ingress, View
@@ -66,6 +68,8 @@ async def running(plan: Plan) -> AsyncIterator[Gateway]:
             backends[name] = await _entered(stack, f"backend {name}", part.build)
         table = plan.table(backends)
         view = View(table.find, table.refuse, backends, plan.config.contracts, rows(plan))
+        view.servers = partial(servers, plan, view.addresses)
+        view.documents = documents(plan, view.addresses)
         leaving = [await stack.enter_async_context(_Leaving()) for _ in range(3)]
         for name, listener in plan.config.listeners.items():
             ingress: Ingress = listener.build(name, view)

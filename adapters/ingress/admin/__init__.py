@@ -1,4 +1,4 @@
-"""The listener `admin`: is it alive, is it ready, what does it count, which routes has it. For operators, never for callers."""
+"""The listener `admin`: is it alive, is it ready, what does it count, what does it serve. For operators, never for callers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from pydantic import Field
 
+from adapters.ingress.admin.page import File, body, files, headers, policy
 from gateway.errors import GatewayError
 from gateway.policy.observe import METRICS_TYPE, metrics
 from gateway.port import Address, Backend, Bind, ListenerConfig, View, split_bind
@@ -20,7 +21,7 @@ _HEADERS = {"Server": "polygate", "Cache-Control": "no-store"}
 
 
 class Config(ListenerConfig):
-    """Liveness, readiness, metrics and routes over HTTP."""
+    """Liveness, readiness, metrics, routes and the documents of what is served, over HTTP."""
 
     kind: Literal["admin"]
     bind: Bind
@@ -62,11 +63,25 @@ class Admin:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         page = self._pages.get(request.path)
-        if page is None:
-            return _json({"pages": sorted(self._pages)}, status=404)
+        file = files().get(request.path) if request.path.startswith("/docs") else None
+        document = self._view.documents.get(request.path)
+        if page is None and file is None and document is None:
+            return _json({"pages": sorted((*self._pages, *self._view.documents, "/docs"))}, status=404)
         if request.method not in {"GET", "HEAD"}:
             return web.Response(status=405, headers={**_HEADERS, "Allow": "GET, HEAD"})
+        if file is not None:
+            return self._file(request, file)
+        if document is not None:
+            return web.Response(
+                body=await asyncio.to_thread(document.body), headers={**_HEADERS, "Content-Type": document.content_type}
+            )
+        assert page is not None  # noqa: S101  one of the three is there
         return await page()
+
+    def _file(self, request: web.BaseRequest, file: File) -> web.Response:
+        takes_gzip = "gzip" in request.headers.get("Accept-Encoding", "")
+        told = headers(file, takes_gzip=takes_gzip, content_policy=policy(self._view.servers()))
+        return web.Response(body=body(file, takes_gzip=takes_gzip), headers={**_HEADERS, **told})
 
     async def _livez(self) -> web.Response:
         """The process answers: nothing else is asked, so that a broker's outage restarts nobody."""
