@@ -231,7 +231,7 @@ def _bind(
         return
     shape = wire.shape(contract)
     target = route.to.many(contracts[1])
-    each = bool(shape & Many.REQUESTS) and target is Many.NEITHER
+    each = wire.each and bool(shape & Many.REQUESTS) and target is Many.NEITHER
     if (refusal := _misfit(when, shape, target, each=each) or _misreply(when, route.to, contract)) is not None:
         source.wrong(where, refusal)
         return

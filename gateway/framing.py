@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 SSE = "text/event-stream"
 NDJSON = "application/x-ndjson"
+LINES = frozenset({NDJSON, "application/ndjson", "application/jsonl"})
+"""What NDJSON is called on the wire. We call it by the first."""
 MAX_LINE = 1 << 20
 
 

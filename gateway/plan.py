@@ -17,7 +17,7 @@ from gateway.message import Many
 from gateway.pipeline import answerable, conversation, pipeline
 from gateway.policy import Policy
 from gateway.port import Backend, Target
-from gateway.present import offers, opened, opening, raw, translation
+from gateway.present import offers, opened, opening, raw, translation, uploads
 from gateway.route import Endpoint, Table
 from gateway.source import ConfigError
 from gateway.topic.tail import TailTo
@@ -50,7 +50,15 @@ class Plan:
         inner = answerable(pipeline(self.inner(route, binding), handler))
         run = conversation(policies, inner) if binding.each else pipeline(policies, inner)
         media = offers(formats, route.to, contract, rule)
-        return Endpoint(route.name, answerable(run), binding.many, media, raw(route.to, contract, rule), route.condition)
+        return Endpoint(
+            route.name,
+            answerable(run),
+            binding.many,
+            media,
+            raw(route.to, contract, rule),
+            route.condition,
+            uploads(route.to, contract, rule),
+        )
 
     def inner(self, route: PlannedRoute, binding: Binding) -> Sequence[Policy]:
         """What stands next to the target: one translation or, around policies that open messages, two."""

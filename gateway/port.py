@@ -256,6 +256,10 @@ class Wire:
     """Which sides may carry more than one message, for a route with this contract."""
     rule: Callable[[str], Rule] = lambda _method: MESSAGE
     """How a request of a method stands for one message, unless the route says."""
+    each: bool = True
+    """Where a caller may send many messages and the target answers one with one, every message is an exchange of its own.
+    False: such a target has one message of a caller of this wire.
+    """
 
 
 _METHOD = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*/[A-Za-z_]\w*\Z", re.ASCII)
@@ -280,6 +284,8 @@ class ListenerConfig(Part, ABC):
     """The `call.protocol` of its exchanges; "" where it serves no route (admin)."""
     wire: ClassVar[Many] = Many.NEITHER
     """Which sides of its wire may carry more than one message."""
+    each: ClassVar[bool] = True
+    """See `Wire.each`."""
 
     @abstractmethod
     def build(self, name: str, view: View) -> Ingress:
@@ -306,7 +312,7 @@ class ListenerConfig(Part, ABC):
     @classmethod
     def wires(cls) -> Mapping[str, tuple[Wire, ...]]:
         """The protocols that it speaks, by the name that routes have for them under `when:`."""
-        return {cls.protocol: (Wire(cls.protocol, cls.pattern, cls.shape, cls.rule),)} if cls.protocol else {}
+        return {cls.protocol: (Wire(cls.protocol, cls.pattern, cls.shape, cls.rule, cls.each),)} if cls.protocol else {}
 
     @classmethod
     def pattern(cls, when: str) -> tuple[str, str]:

@@ -57,6 +57,11 @@ def raw(to: TargetConfig, contract: Contract | None, rule: Rule) -> bool:
     return contract is not None and _is_part(to, contract, rule) and contract.reply.raw(rule.response_body)
 
 
+def uploads(to: TargetConfig, contract: Contract | None, rule: Rule) -> bool:
+    """Whether a request is a google.api.HttpBody: bytes of any media type."""
+    return contract is not None and rule.http and to.verb == "call" and bool(rule.body) and contract.request.raw(rule.body)
+
+
 def translation(
     formats: Mapping[str, Format], to: TargetConfig, contract: Contract | None, protocol: str, rule: Rule | None
 ) -> Translate:

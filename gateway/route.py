@@ -56,6 +56,8 @@ class Endpoint:
     """Replies are bytes of any media type (google.api.HttpBody), and so are their streams."""
     condition: Condition | None = None
     """Which of the calls that fit the pattern it takes; None for all."""
+    uploads: bool = False
+    """Requests are bytes of any media type (google.api.HttpBody), and so are their streams."""
 
 
 @value

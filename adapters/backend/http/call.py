@@ -16,7 +16,7 @@ from adapters.backend.http.answer import Ndjson, Reading, Sse, media_type
 from adapters.backend.http.request import BODILESS, Outgoing, opener
 from gateway.errors import BackendError, Reason
 from gateway.exchange import EndOfMessages, Exchange
-from gateway.framing import NDJSON, SSE, ndjson
+from gateway.framing import LINES, NDJSON, SSE, ndjson
 from gateway.message import Message
 from gateway.port import Target
 
@@ -27,7 +27,7 @@ AT_ONCE = 1 << 16
 NOTHING = Message(b"")
 
 STREAMS = {"sse": SSE, "ndjson": NDJSON}
-_SERVED_AS = {"sse": frozenset({SSE}), "ndjson": frozenset({NDJSON, "application/ndjson", "application/jsonl"})}
+_SERVED_AS = {"sse": frozenset({SSE}), "ndjson": LINES}
 
 
 class _StaleError(Exception):

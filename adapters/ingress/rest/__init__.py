@@ -33,10 +33,12 @@ _BODYLESS = frozenset({"GET", "HEAD", "DELETE"})
 
 
 class Config(ListenerConfig):
-    """REST over HTTP/1.1, with SSE, NDJSON and JSON array out."""
+    """REST over HTTP/1.1, with NDJSON and JSON array in, and SSE, NDJSON and JSON array out."""
 
     protocol: ClassVar[str] = "rest"
-    wire: ClassVar[Many] = Many.REPLIES
+    wire: ClassVar[Many] = Many.BOTH
+    # One JSON object is one message, answered by one response, though NDJSON could hold many.
+    each: ClassVar[bool] = False
 
     kind: Literal["rest"]
     bind: Bind

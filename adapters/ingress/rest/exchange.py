@@ -1,4 +1,4 @@
-"""A REST request as an exchange: one body in; one response out, or a stream of SSE, NDJSON or JSON array."""
+"""A REST request as an exchange: one body in, or many messages of it; one response out, or a stream of them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web import BaseRequest
 
 from adapters.ingress.rest.answer import Answer, error_answer
+from adapters.ingress.rest.body import Body
 from adapters.ingress.rest.outflow import Outflow
 from adapters.ingress.rest.request import media_type, read_body
 from gateway.errors import GatewayError
 from gateway.exchange import Call, EndOfMessages, Exchange
 from gateway.framing import NDJSON, SSE, SSE_HEARTBEAT, ndjson, sse
-from gateway.message import JSON, NO_HEADERS, Headers, Message
+from gateway.message import BYTES, JSON, NO_HEADERS, Headers, Message
 from gateway.status import Failure, problem_body
 
 HEARTBEAT_S = 15.0
@@ -48,7 +49,7 @@ class RestExchange(HttpExchange):
     """One body, one response: kept until the handler returns, so that what fails late is still answered as a failure."""
 
     streams = False
-    __slots__ = ("_headers", "_limit", "_read", "_reply", "_seconds", "_trailers", "call", "request")
+    __slots__ = ("_headers", "_limit", "_read", "_reply", "_seconds", "_trailers", "body", "call", "request")
 
     def __init__(self, call: Call, request: BaseRequest, limit: int, seconds: float) -> None:
         self.call = call
@@ -59,12 +60,16 @@ class RestExchange(HttpExchange):
         self._headers = NO_HEADERS
         self._trailers = NO_HEADERS
         self._reply: Message | None = None
+        self.body: Body | None = None
+        """Of a body that may hold many messages."""
 
     async def accept(self, headers: Headers = NO_HEADERS) -> None:
         if not self._headers:
             self._headers = headers
 
     async def receive(self) -> Message:
+        if self.body is not None:
+            return await self.body.receive()
         if self._read:
             raise EndOfMessages
         self._read = True
@@ -190,4 +195,46 @@ class StreamExchange(RestExchange):
             # An array cannot say it: the connection breaks off, so that no client takes half of it for all.
             out.clean = False
             out.force_close()
+        return out
+
+
+class RawExchange(StreamExchange):
+    """A stream of google.api.HttpBody: its bytes one behind the other, of the media type that the first of them has."""
+
+    __slots__ = ("_head",)
+
+    def __init__(self, call: Call, request: BaseRequest, limit: int, seconds: float) -> None:
+        super().__init__(call, request, limit, seconds)
+        self._head = NO_HEADERS
+
+    async def accept(self, headers: Headers = NO_HEADERS) -> None:
+        """The head waits for the first message, which says what it all is."""
+        self._head = self._head or headers
+
+    async def send(self, message: Message) -> None:
+        if isinstance(message, Failure) and message.error is not None:
+            raise message.error
+        self._open(message.content_type)
+        if message.body:
+            self._out.write(message.body)
+        await self._out.pace()
+
+    def _open(self, kind: str) -> None:
+        if not self._out.opened:
+            fields = f"content-type: {kind}\r\nx-accel-buffering: no\r\n"
+            self._out.open(self.call.id, fields, self._head.without("x-accel-buffering"))
+
+    async def finish(self) -> Outflow:
+        self._open(BYTES)
+        await self._out.drained()
+        return self._out
+
+    def failure(self, error: GatewayError) -> Answer | Outflow:
+        """Before the head: a proper status. After it the connection breaks off: bytes have no place for an error."""
+        out = self._out
+        if not out.opened:
+            return error_answer(error, self.call.id, self._head)
+        out.flush()
+        out.clean = False
+        out.force_close()
         return out

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp import web_exceptions
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.web import BaseRequest, RequestPayloadError
+from aiohttp.web import BaseRequest
 
 from adapters.ingress.rest.envelope import COMPRESSED, Decode, Envelopes
-from adapters.ingress.rest.request import ClosingError, inflated
+from adapters.ingress.rest.request import ClosingError, go_on, inflated, read_some
 from gateway.errors import CallerError, Reason
 
 
@@ -52,15 +50,10 @@ class Inflow:
         return None
 
     async def _read(self) -> bytes:
-        request = self._request
         if not self._asked:
             self._asked = True
-            if request.headers.get("expect", "").lower() == "100-continue" and request.transport is not None:
-                request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        try:
-            return await request.content.readany()
-        except (RequestPayloadError, HttpProcessingError, web_exceptions.HTTPException) as error:
-            raise ClosingError(Reason.MALFORMED, "the body is broken off or badly framed") from error
+            go_on(self._request)
+        return await read_some(self._request)
 
     def _unpacked(self, flags: int, body: bytes) -> bytes:
         if flags & ~COMPRESSED:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from adapters.ingress.rest.asked import Asked
-from adapters.ingress.rest.exchange import HttpExchange, OptionsExchange, RestExchange, StreamExchange
+from adapters.ingress.rest.body import Body
+from adapters.ingress.rest.exchange import HttpExchange, OptionsExchange, RawExchange, RestExchange, StreamExchange
 from adapters.ingress.rest.request import METHODS, choose
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Call
@@ -38,18 +39,20 @@ class Plain:
             if method == "OPTIONS" and error.reason is Reason.WRONG_METHOD:
                 return OptionsExchange(call, asked.request, allowed(error)), Endpoint(endpoint.route, _nothing)
             return _exchange(RestExchange, call, asked), endpoint
-        streams = endpoint.many is not Many.NEITHER
+        many = endpoint.many
+        # `&` of flags costs a microsecond; their members are single objects.
+        streams = many is Many.REPLIES or many is Many.BOTH
         try:
-            accepts = choose(asked.headers.joined("accept"), endpoint.offers, streams)
+            accepts = "" if streams and endpoint.raw else choose(asked.headers.joined("accept"), endpoint.offers, streams)
+            body = Body(asked, raw=endpoint.uploads) if many is Many.REQUESTS or many is Many.BOTH else None
         except GatewayError as refusal:
             return _exchange(RestExchange, asked.call(PROTOCOL, target, {}), asked), self._view.refuse(PROTOCOL, refusal)
-        many, snapshot = (Many.REPLIES, accepts == JSON) if streams else (Many.NEITHER, False)
+        snapshot = streams and accepts == JSON
         call = asked.call(PROTOCOL, target, found.params, query=asked.query, many=many, accepts=accepts, snapshot=snapshot)
-        if not streams:
-            return _exchange(RestExchange, call, asked), endpoint
+        exchange = _exchange((RawExchange if endpoint.raw else StreamExchange) if streams else RestExchange, call, asked)
+        exchange.body = body
         # A stream has no length to tell: its head says all that there is to say of it.
-        answering = Endpoint(endpoint.route, _nothing) if method == "HEAD" else endpoint
-        return _exchange(StreamExchange, call, asked), answering
+        return exchange, Endpoint(endpoint.route, _nothing) if streams and method == "HEAD" else endpoint
 
 
 def _exchange(kind: type[RestExchange], call: Call, asked: Asked) -> RestExchange:

@@ -157,23 +157,42 @@ def _too_large(limit: int) -> CallerError:
 async def read_body(request: BaseRequest, headers: Headers, limit: int, seconds: float) -> bytes:
     """The whole body, decoded. Refused before reading where its declared length is over the limit."""
     content = request.content
-    encoding = headers.joined("content-encoding").strip().lower()
-    if encoding not in {"", "identity", "gzip", "x-gzip", "deflate"}:
-        raise CallerError(
-            Reason.UNSUPPORTED_ENCODING, "this Content-Encoding is not served", details=(Allowed(("gzip", "deflate")),)
-        )
+    encoding = coding(headers)
     length = headers.get("content-length")
     if length is not None and int(length) > limit:
         raise _too_large(limit)
     if content.is_eof():  # it came with the head: nothing to wait for
         body = content.read_nowait(-1) if content.exception() is None else await _collect(request, limit, seconds)
     else:
-        if (headers.get("expect") or "").lower() == "100-continue" and request.transport is not None:
-            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        go_on(request)
         body = await _collect(request, limit, seconds)
     if len(body) > limit:
         raise _too_large(limit)
-    return inflated(body, encoding, limit) if encoding not in {"", "identity"} else body
+    return inflated(body, encoding, limit) if encoding else body
+
+
+def coding(headers: Headers) -> str:
+    """How a body is compressed; "" where it is not. Raises CallerError(UNSUPPORTED_ENCODING)."""
+    encoding = headers.joined("content-encoding").strip().lower()
+    if encoding not in {"", "identity", "gzip", "x-gzip", "deflate"}:
+        raise CallerError(
+            Reason.UNSUPPORTED_ENCODING, "this Content-Encoding is not served", details=(Allowed(("gzip", "deflate")),)
+        )
+    return "" if encoding == "identity" else encoding
+
+
+def go_on(request: BaseRequest) -> None:
+    """Tell a caller who waits for it that its body is wanted (RFC 9110 10.1.1)."""
+    if request.headers.get("expect", "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+async def read_some(request: BaseRequest) -> bytes:
+    """What has come of a body; none at its end."""
+    try:
+        return await request.content.readany()
+    except (RequestPayloadError, HttpProcessingError, web_exceptions.HTTPException) as error:
+        raise ClosingError(Reason.MALFORMED, "the body is broken off or badly framed") from error
 
 
 async def _collect(request: BaseRequest, limit: int, seconds: float) -> bytes:
@@ -181,15 +200,13 @@ async def _collect(request: BaseRequest, limit: int, seconds: float) -> bytes:
     size = 0
     try:
         async with asyncio.timeout(seconds):
-            while chunk := await request.content.readany():
+            while chunk := await read_some(request):
                 size += len(chunk)
                 if size > limit:
                     raise _too_large(limit)
                 chunks.append(chunk)
     except TimeoutError as error:
         raise ClosingError(Reason.SLOW_REQUEST, f"the body did not come within {seconds:g} s") from error
-    except (RequestPayloadError, HttpProcessingError, web_exceptions.HTTPException) as error:
-        raise ClosingError(Reason.MALFORMED, "the body is broken off or badly framed") from error
     return b"".join(chunks)
 
 
