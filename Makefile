@@ -69,6 +69,10 @@ generate: env ## Make the generated files anew: descriptor sets, schema, referen
 bench: env ## Measure against the bare libraries and print the table (ARGS=--help tells more)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+.PHONY: conformance
+conformance: env ## Run the public conformance suites (tools/conformance) and print their counts
+	@for suite in tools/conformance/*.sh; do "$$suite"; done
+
 .PHONY: image
 image: env ## Lint the Dockerfile and build the image IMAGE (polygate:dev) with the engine that is there
 	@tools/image "$(IMAGE)"
