@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
 from gateway.codec import MESSAGE, Contract, Rule
-from gateway.config import Config
+from gateway.config import Config, LeftOut
 from gateway.exchange import Exchange
 from gateway.message import Headers, Many
 from gateway.pattern import pattern_of
@@ -40,6 +40,8 @@ class Binding:
     where: Where
     rule: Rule = MESSAGE
     """How its requests stand for messages."""
+    origin: str = ""
+    """Where the call is written: file:line of the config, or of the .proto whose annotation gives it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,10 @@ class PlannedRoute:
     example: Mapping[str, Any]
     condition: Condition | None = None
     """Which of the calls that fit its patterns it takes; None for all."""
+    generated: bool = False
+    """It follows from an entry of `services:`."""
+    left_out: tuple[LeftOut, ...] = ()
+    """The calls that would be its own, and cannot be served."""
 
 
 Labelled = Mapping[str, tuple[PlannedRoute, Binding]]
@@ -106,10 +112,43 @@ async def _unused(_exchange: Exchange) -> None:
 def _check_names(config: Config, routes: Iterable[PlannedRoute]) -> None:
     lines: dict[str, int] = {}
     for route in routes:
-        if route.name in lines:
+        if route.name in lines and route.bindings:
             where = (*route.bindings[0].where[:2], "name")
             config.source.wrong(where, f"{route.name} is the name of the route on line {lines[route.name]} too")
         lines.setdefault(route.name, route.line)
+
+
+def settled(config: Config, routes: Sequence[PlannedRoute]) -> tuple[PlannedRoute, ...]:
+    """The routes less the calls of services that routes which somebody wrote have already, or take before them."""
+    table, bindings, taken = labelled(routes, lambda label, condition: _Supposed(condition, label))
+    firsts = {label: bindings[first] for first, label in taken}
+    depth = max((binding.pattern.count("/") for _, binding in bindings.values()), default=0)
+    lost: dict[str, list[tuple[Binding, str]]] = {}
+    for label, (route, binding) in bindings.items():
+        if not route.generated:
+            continue
+        if label in firsts:
+            first, other = firsts[label]
+            if not first.generated:
+                why = f"route {first.name} has it on line {config.source.line(other.where)}"
+                lost.setdefault(route.name, []).append((binding, why))
+        elif not _reached(table, label, binding, depth):
+            lost.setdefault(route.name, []).append((binding, "other routes, more specific, take it"))
+    return tuple(_without(route, lost.get(route.name, [])) for route in routes)
+
+
+def _without(route: PlannedRoute, lost: Sequence[tuple[Binding, str]]) -> PlannedRoute:
+    if not route.generated or not lost:
+        return route
+    gone = [binding for binding, _ in lost]
+    left = (LeftOut(one.protocol, one.when, one.origin, why) for one, why in lost)
+    return replace(route, bindings=tuple(one for one in route.bindings if one not in gone), left_out=(*route.left_out, *left))
+
+
+def _reached(table: Table, label: str, binding: Binding, depth: int) -> bool:
+    """Whether any call comes to a binding."""
+    found = (table.find(binding.protocol, call, _for(label)) for call in _samples(binding, depth))
+    return any(one.endpoint.route == label for one in found)
 
 
 def check_calls(config: Config, routes: Sequence[PlannedRoute]) -> None:
@@ -120,7 +159,9 @@ def check_calls(config: Config, routes: Sequence[PlannedRoute]) -> None:
         route, other = bindings[first]
         binding = bindings[label][1]
         line = config.source.line(other.where)
-        config.source.wrong(binding.where, f"{binding.when} is taken by route {route.name} on line {line}")
+        # Of a service that is served whole it is the annotation that tells which is meant.
+        place = f"line {line}" if not route.generated else other.origin
+        config.source.wrong(binding.where, f"{binding.when} is taken by route {route.name} on {place}")
     late = {label for _, label in taken}
     depth = max((binding.pattern.count("/") for _, binding in bindings.values()), default=0)
     for label, (_, binding) in bindings.items():

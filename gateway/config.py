@@ -11,13 +11,23 @@ from typing import Any
 from gateway import registry
 from gateway.codec import NO_CONTRACTS, Contracts, Format
 from gateway.contract import contracts
-from gateway.file import FileConfig, RouteConfig
+from gateway.file import FileConfig, RouteConfig, ServiceConfig
 from gateway.policy import PolicyConfig
 from gateway.port import BackendConfig, ListenerConfig, TargetConfig
 from gateway.remedy import did_you_mean, validated
 from gateway.source import ConfigError, Source, Where, read
 
 VERBS = ("call", "publish", "ask", "tail")
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A call of a service that is not served, and why."""
+
+    protocol: str
+    call: str
+    origin: str
+    why: str
 
 
 @dataclass(slots=True)
@@ -28,6 +38,12 @@ class Route:
     where: Where
     to: TargetConfig
     policies: tuple[PolicyConfig, ...]
+    origins: Mapping[tuple[str, str], str] | None = None
+    """Where each call is written, by protocol and call, of a route that follows from an entry of `services:`; None where
+    somebody wrote the route itself.
+    """
+    left_out: list[LeftOut] = field(default_factory=list)
+    """Of such a route, the calls that cannot be served."""
 
 
 @dataclass(slots=True)
@@ -62,11 +78,11 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
         config.backends = _parts(source, registry.BACKEND, config.file.backends, "backends")
     with _section(config, "contracts"):
         config.contracts = contracts(source, config.file.contracts, config.backends)
-    config.policies = tuple(_policies(source, config.file.policies, ("policies",)))
+    config.policies = tuple(policies_of(source, config.file.policies, ("policies",)))
     with _section(config, "routes"):
         for where, route in routes:
-            to = _target(config, route, where)
-            policies = tuple(_policies(source, route.policies, (*where, "policies")))
+            to = target_of(config, route.to, where)
+            policies = tuple(policies_of(source, route.policies, (*where, "policies")))
             if to is not None:
                 config.routes.append(Route(route, where, to, policies))
     return config
@@ -104,6 +120,9 @@ def _file(config: Config, value: Mapping[str, Any]) -> list[tuple[Where, RouteCo
     if not value.get("listeners"):
         source.wrong(("listeners",), 'is missing; for example {public: {kind: rest, bind: "127.0.0.1:8080"}}')
         config.broken.add("listeners")
+    with _section(config, "services"):
+        found = {name: validated(source, ServiceConfig, part, ("services", name)) for name, part in _services(source, value)}
+        pieces["services"] = {name: part for name, part in found.items() if part is not None}
     with _section(config, "routes"):
         routes = list(_routes(source, value.get("routes")))
     config.file = FileConfig.model_construct(**pieces, routes=tuple(route for _, route in routes))
@@ -121,6 +140,14 @@ def _named(source: Source, value: object, name: str) -> dict[str, Mapping[str, A
         if not isinstance(part, dict):
             source.wrong((name, key), "must be a mapping with a kind")
     return {key: part for key, part in value.items() if isinstance(part, dict)}
+
+
+def _services(source: Source, value: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    services = value.get("services")
+    if services is not None and not isinstance(services, dict):
+        source.wrong(("services",), "must be a mapping, from a service's full name to where its methods go")
+        return
+    yield from (services or {}).items()
 
 
 def _routes(source: Source, value: object) -> Iterator[tuple[Where, RouteConfig]]:
@@ -159,7 +186,8 @@ def _parts(source: Source, group: str, values: Mapping[str, Mapping[str, Any]], 
     return parts
 
 
-def _policies(source: Source, values: Iterable[Mapping[str, Any]], where: Where) -> Iterable[PolicyConfig]:
+def policies_of(source: Source, values: Iterable[Mapping[str, Any]], where: Where) -> Iterator[PolicyConfig]:
+    """The models of policies in their order, of those that are right."""
     for index, value in enumerate(values):
         model = _kind(source, registry.POLICY, value, (*where, index))
         part = validated(source, model, value, (*where, index)) if model is not None else None
@@ -167,10 +195,10 @@ def _policies(source: Source, values: Iterable[Mapping[str, Any]], where: Where)
             yield part
 
 
-def _target(config: Config, route: RouteConfig, where: Where) -> TargetConfig | None:
+def target_of(config: Config, said: Mapping[str, Any], where: Where) -> TargetConfig | None:
     """The model of the one verb that `to:` names, of those that its backend has."""
     source, to = config.source, (*where, "to")
-    name = route.to.get("backend")
+    name = said.get("backend")
     if not isinstance(name, str):
         source.wrong(to, f"needs a backend: {', '.join(config.file.backends) or 'there is none under backends yet'}")
         return None
@@ -180,8 +208,8 @@ def _target(config: Config, route: RouteConfig, where: Where) -> TargetConfig | 
         return None
     if name not in config.backends:
         return None  # its own problem is noted already
-    model = _verb(source, config.backends[name], route, to)
-    target = validated(source, model, route.to, to) if model is not None else None
+    model = _verb(source, config.backends[name], said, to)
+    target = validated(source, model, said, to) if model is not None else None
     if target is None or target.format in config.formats:
         return target
     wrong = f"there is no format {target.format!r}{did_you_mean(target.format, config.formats)}"
@@ -194,9 +222,9 @@ def _target(config: Config, route: RouteConfig, where: Where) -> TargetConfig | 
     return None
 
 
-def _verb(source: Source, backend: BackendConfig, route: RouteConfig, to: Where) -> type[TargetConfig] | None:
+def _verb(source: Source, backend: BackendConfig, target: Mapping[str, Any], to: Where) -> type[TargetConfig] | None:
     """The model of the verb that a target says; its problem is noted where that is not one verb of its backend."""
-    said = [verb for verb in VERBS if verb in route.to]
+    said = [verb for verb in VERBS if verb in target]
     wanted = ", ".join(backend.verbs)
     if len(said) == 1 and said[0] in backend.verbs:
         return backend.verbs[said[0]]
@@ -206,7 +234,7 @@ def _verb(source: Source, backend: BackendConfig, route: RouteConfig, to: Where)
         source.wrong((*to, said[0]), f"a {backend.kind} backend cannot {said[0]}; it can {wanted}")
     else:
         known = {name for model in backend.verbs.values() for name in model.model_fields}
-        strange = next((name for name in route.to if name not in known), None)
+        strange = next((name for name in target if name not in known), None)
         where = to if strange is None else (*to, strange)
         hint = "" if strange is None else did_you_mean(strange, backend.verbs)
         source.wrong(

@@ -4,13 +4,13 @@ nothing is weakened in silence.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from gateway import registry
-from gateway.binding import Binding, PlannedRoute, check_calls
+from gateway.binding import Binding, PlannedRoute, check_calls, settled
 from gateway.codec import Contract, Format, JsonOptions, Rule
-from gateway.config import Config, Route
+from gateway.config import Config, LeftOut, Route
 from gateway.errors import FieldError, GatewayError
 from gateway.file import CallConfig
 from gateway.message import Many
@@ -18,6 +18,7 @@ from gateway.pattern import PatternError, pattern_of
 from gateway.policy import PolicyConfig
 from gateway.port import ListenerConfig, TargetConfig, Wire, split_bind
 from gateway.remedy import did_you_mean
+from gateway.service import service_routes
 from gateway.source import Where
 from gateway.template import Template, TemplateError
 from gateway.topic.event import RECEIPT
@@ -40,7 +41,9 @@ def fitted(config: Config) -> tuple[PlannedRoute, ...]:
             # A protocol's own listener first: what is wrong with a call is told in its words.
             new = tuple(wire for wire in spoken if wire.protocol not in known)
             wires[name] = (*new, *wires.get(name, ())) if name == listener.protocol else (*wires.get(name, ()), *new)
-    routes = tuple(found for route in config.routes if (found := _fit(config, wires, route)) is not None)
+    # What somebody wrote goes before what follows from a service.
+    wanted = (*config.routes, *service_routes(config, wires))
+    routes = settled(config, [found for route in wanted if (found := _fit(config, wires, route)) is not None])
     check_calls(config, routes)
     return routes
 
@@ -105,10 +108,19 @@ def _fit(config: Config, wires: Mapping[str, Sequence[Wire]], route: Route) -> P
         for call in route.config.calls(protocol)
         for binding in _bind(config, protocol, wires[protocol], route, contracts, call)
     ]
-    if len(source.problems) > before or not bindings:
+    generated = route.origins is not None
+    if len(source.problems) > before or not (bindings or generated):
         return None
-    line = source.line(route.where)
-    return PlannedRoute(route.config.name, route.to, *contracts, tuple(bindings), line, route.config.example)
+    return PlannedRoute(
+        route.config.name,
+        route.to,
+        *contracts,
+        tuple(bindings),
+        source.line(route.where),
+        route.config.example,
+        generated=generated,
+        left_out=tuple(route.left_out),
+    )
 
 
 def _check_policies(config: Config, route: Route) -> None:
@@ -221,37 +233,52 @@ def _bind(
 ) -> Iterator[Binding]:
     """One call of a route on each wire that carries it. What is wrong with it is told once, in the first one's words."""
     source = config.source
-    where: Where = (*route.where, "when", when)
+    where, origin = _place(config, route, when, called.call)
     wire, contract, call = wires[0], contracts[0], called.call
+
+    def wrong(text: str) -> None:
+        source.wrong(where, text if route.origins is None else f"{call} ({origin}): {text}")
+
     try:
         method, pattern = wire.pattern(call)
         names = pattern_of(pattern).names
     except (PatternError, GatewayError, ValueError) as error:
-        source.wrong(where, str(error))
+        wrong(str(error))
         return
     shape = wire.shape(contract)
     target = route.to.many(contracts[1])
     each = wire.each and bool(shape & Many.REQUESTS) and target is Many.NEITHER
     if (refusal := _misfit(when, shape, target, each=each) or _misreply(when, route.to, contract)) is not None:
-        source.wrong(where, refusal)
+        if route.origins is None:
+            wrong(refusal)
+        else:
+            route.left_out.append(LeftOut(when, call, origin, refusal))
         return
     if any(_calls_itself(part, route.to, call) for part in config.listeners.values() if part.protocol == when):
-        source.wrong(where, f"the target writes to {call}, so every record would call this route again, without end")
+        wrong(f"the target writes to {call}, so every record would call this route again, without end")
     _check_templates(config, route, contracts[1], names, when)
-    _check_variables(config, route, contract, names, where)
-    rule = _rule(config, route, called, wire.rule(method), where)
-    rule = replace(rule, variables=names)
-    many = Many.BOTH if each else (shape & target if when != "websocket" else shape)
+    rule = replace(_rule(route, called, wire.rule(method), wrong), variables=names)
+    _check_variables(config, route, contract, rule, when, wrong)
+    many = Many.BOTH if each else shape & target
     for one in wires:
         limit = _limit(config, {one.protocol})
-        yield Binding(one.protocol, call, method, pattern, many, each, tuple(_always(config, route, limit)), limit, where, rule)
+        policies = tuple(_always(config, route, limit))
+        yield Binding(one.protocol, call, method, pattern, many, each, policies, limit, where, rule, origin)
 
 
-def _rule(config: Config, route: Route, called: CallConfig, rule: Rule, where: Where) -> Rule:
+def _place(config: Config, route: Route, when: str, call: str) -> tuple[Where, str]:
+    """Where a call is told of in the file, and where it is written."""
+    if route.origins is not None:
+        return route.where, route.origins[when, call]
+    where = (*route.where, "when", when)
+    return where, f"{config.source.file}:{config.source.line(where)}"
+
+
+def _rule(route: Route, called: CallConfig, rule: Rule, wrong: Callable[[str], None]) -> Rule:
     """How a call's request stands for a message: as its wire has it, where the route does not say otherwise."""
     if not rule.http:
         if called.body is not None or called.response_body:
-            config.source.wrong(where, "only an HTTP request has a body that may be a part of the message; say only the call")
+            wrong("only an HTTP request has a body that may be a part of the message; say only the call")
         return rule
     body = rule.body if called.body is None else called.body
     return replace(rule, body=body, response_body=called.response_body, unknown_query=route.config.unknown_query)
@@ -275,8 +302,6 @@ def _misfit(protocol: str, wire: Many, target: Many, *, each: bool) -> str | Non
         return f"the target streams replies, and a {protocol} caller of this route gets one"
     if each and not wire & Many.REPLIES:
         return "the caller may send many messages, each answered by one, and gets a single reply: make the method bidirectional"
-    if target is Many.REQUESTS and protocol == "websocket":
-        return "the target replies once all requests are sent, which a WebSocket cannot say: it has no half-close"
     return None
 
 
@@ -305,22 +330,28 @@ def _check_templates(config: Config, route: Route, contract: Contract | None, na
         config.source.wrong(to, f"{{{name}}} is neither in {protocol}'s path nor {what}{near if 'did you' in near else ''}")
 
 
-def _check_variables(config: Config, route: Route, contract: Contract | None, names: Sequence[str], where: Where) -> None:
-    """A path variable becomes a field of the message, so the contract must have one of its name."""
-    silent = route.to.verb == "tail" and where[-1] == "websocket"  # its message is what the URL says of start and limit
-    if (
-        contract is None
-        or silent
-        or config.formats[route.to.format].opaque
-        or contract.request.name.startswith("google.protobuf.")
-    ):
+def _check_variables(
+    config: Config, route: Route, contract: Contract | None, rule: Rule, when: str, wrong: Callable[[str], None]
+) -> None:
+    """What a path, a query and a body say becomes fields of the message, so the contract must have them."""
+    silent = route.to.verb == "tail" and when == "websocket"  # its message is what the URL says of start and limit
+    if contract is None or silent or config.formats[route.to.format].opaque:
         return
-    for name in names:
-        if name and name.partition(".")[0] not in contract.request.fields:
-            remedy = did_you_mean(name, dict.fromkeys(contract.request.fields))
-            config.source.wrong(
-                where, f"{{{name}}} is no field of {contract.request.name}, so every call would be refused{remedy}"
-            )
+    kind = contract.request
+    if kind.binary and not kind.name.startswith("google.protobuf."):
+        strange = [name for name in rule.variables if name and name.partition(".")[0] not in kind.fields]
+        for name in strange:
+            remedy = did_you_mean(name, dict.fromkeys(kind.fields))
+            wrong(f"{{{name}}} is no field of {kind.name}, so every call would be refused{remedy}")
+        if strange:
+            return
+    if rule.http:
+        try:
+            kind.bind(rule)
+            if rule.response_body and not _built(config, route) & Many.REPLIES:
+                contract.reply.pick(rule.response_body)
+        except ValueError as error:
+            wrong(str(error))
 
 
 def _given(form: Format, to: TargetConfig, contract: Contract | None, protocol: str) -> tuple[Sequence[str] | None, str]:

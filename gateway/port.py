@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Protocol, Self, runtime_checkable
 
 from pydantic import AfterValidator, Field
 
-from gateway.codec import MESSAGE, NO_CONTRACTS, Contract, Contracts, Rule
+from gateway.codec import MESSAGE, NO_CONTRACTS, Contract, Contracts, HttpBinding, Rule
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange, Handler
 from gateway.message import JSON, Headers, Many, Message, value
@@ -188,6 +188,13 @@ class BackendConfig(Part, ABC):
         """Where it is, as host:port or as its library writes it; () where it is inside the gateway."""
         return ()
 
+    def calling(self, contract: Contract) -> Mapping[str, object]:
+        """The verb of a method of a service that is served whole, with what it is done to, where the config says only the
+        backend: {"call": "shop.v1.Stock/Get"}. Empty where that cannot be told.
+        """
+        del contract
+        return {}
+
     def owns(self) -> str | None:
         """The storage that it must have for itself alone, by one name however the config writes it; None for none."""
         return None
@@ -260,6 +267,8 @@ class Wire:
     """Where a caller may send many messages and the target answers one with one, every message is an exchange of its own.
     False: such a target has one message of a caller of this wire.
     """
+    calls: Callable[[Contract], Sequence[HttpBinding]] = lambda _contract: ()
+    """The calls that a method of a service has where the service is served whole."""
 
 
 _METHOD = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*/[A-Za-z_]\w*\Z", re.ASCII)
@@ -273,7 +282,10 @@ def method_wire(protocol: str) -> Wire:
             raise ValueError("a gRPC method is written package.Service/Method")
         return "", f"/{when}"
 
-    return Wire(protocol, pattern, lambda contract: Many.BOTH if contract is None else contract.many)
+    def calls(contract: Contract) -> Sequence[HttpBinding]:
+        return (HttpBinding("", contract.name),)
+
+    return Wire(protocol, pattern, lambda contract: Many.BOTH if contract is None else contract.many, calls=calls)
 
 
 class ListenerConfig(Part, ABC):
@@ -312,7 +324,9 @@ class ListenerConfig(Part, ABC):
     @classmethod
     def wires(cls) -> Mapping[str, tuple[Wire, ...]]:
         """The protocols that it speaks, by the name that routes have for them under `when:`."""
-        return {cls.protocol: (Wire(cls.protocol, cls.pattern, cls.shape, cls.rule, cls.each),)} if cls.protocol else {}
+        return (
+            {cls.protocol: (Wire(cls.protocol, cls.pattern, cls.shape, cls.rule, cls.each, cls.calls),)} if cls.protocol else {}
+        )
 
     @classmethod
     def pattern(cls, when: str) -> tuple[str, str]:
@@ -324,6 +338,12 @@ class ListenerConfig(Part, ABC):
         """How a request of a method stands for one message, unless the route says."""
         del method
         return MESSAGE
+
+    @classmethod
+    def calls(cls, contract: Contract) -> Sequence[HttpBinding]:
+        """The calls that a method of a service has where the service is served whole; () where it has none of this protocol."""
+        del contract
+        return ()
 
     @classmethod
     def shape(cls, contract: Contract | None) -> Many:

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from adapters.grpc.failure import LastWord, answered, bad_answer, failure_of, late
 from adapters.grpc.metadata import REQUEST_ID, Metadata, metadata_of
+from gateway.codec import Contract
 from gateway.errors import BackendError, Reason
 from gateway.exchange import Call, EndOfMessages, Exchange, Handler, relay
 from gateway.message import PROTOBUF, Many, Message
@@ -82,6 +83,9 @@ class Config(BackendConfig):
 
     def build(self) -> Grpc:
         return Grpc(self)
+
+    def calling(self, contract: Contract) -> Mapping[str, object]:
+        return {"call": contract.name}
 
     def dial(self) -> tuple[grpc.Channel, Metadata]:
         """See `Reflecting`."""

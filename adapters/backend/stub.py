@@ -102,6 +102,10 @@ class Config(BackendConfig):
     answers: Mapping[str, Answer] = Field(examples=[{"stock": {"body": {"sku": "{sku}", "quantity": 42}}}])
     """What it can answer, by name."""
 
+    def calling(self, contract: Contract) -> Mapping[str, object]:
+        """The answer that has the method's name."""
+        return {"call": contract.name.partition("/")[2]}
+
     def templates(self, target: TargetConfig) -> Sequence[str]:
         assert isinstance(target, CallStub)  # noqa: S101  `verbs` has no other
         answer = self.answers.get(target.call)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from aiohttp.http import HttpRequestParser
@@ -21,7 +22,7 @@ from adapters.ingress.rest.grpc_web import GrpcWeb
 from adapters.ingress.rest.outflow import Outflow
 from adapters.ingress.rest.plain import Plain
 from adapters.ingress.rest.request import METHODS, check_head, check_method, headers_of, query_of
-from gateway.codec import Rule
+from gateway.codec import Contract, HttpBinding, Rule
 from gateway.errors import CallerError, GatewayError, Outcome, Reason
 from gateway.exchange import Call, new_id
 from gateway.message import Many
@@ -29,6 +30,8 @@ from gateway.port import Address, Bind, ListenerConfig, View, Wire, limit_unsent
 from gateway.route import Endpoint
 from gateway.tls import ListenerTls
 
+# OPTIONS is answered for every path; "*" is any method (google.api.http, custom patterns).
+_ROUTED = METHODS - {"OPTIONS"} | {"*"}
 _BODYLESS = frozenset({"GET", "HEAD", "DELETE"})
 
 
@@ -70,9 +73,14 @@ class Config(ListenerConfig):
     @classmethod
     def pattern(cls, when: str) -> tuple[str, str]:
         method, _, path = when.partition(" ")
-        if method not in METHODS - {"HEAD", "OPTIONS"} or not path:
+        if method not in _ROUTED or not path:
             raise ValueError(f"{when!r}: a REST call is written METHOD /path, for example GET /stock/{{sku}}")
         return method, path.strip()
+
+    @classmethod
+    def calls(cls, contract: Contract) -> Sequence[HttpBinding]:
+        unknown = "a request with this method is answered 501 before it is routed"
+        return [one if one.wrong or one.method in _ROUTED else replace(one, wrong=unknown) for one in contract.http]
 
     @classmethod
     def rule(cls, method: str) -> Rule:

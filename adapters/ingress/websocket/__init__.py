@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Annotated, Any, ClassVar, Literal, cast
 
@@ -17,6 +17,7 @@ from adapters.ingress.websocket.exchange import RESTART, Conversation
 from adapters.ingress.websocket.framing import Refusal, Terms
 from adapters.ingress.websocket.handshake import add_headers, check, headers_of, refusal, refusal_of_status, split_target
 from adapters.ingress.websocket.wire import Wire
+from gateway.codec import Contract, HttpBinding
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Call, new_id
 from gateway.message import BYTES, JSON, PROTOBUF, TEXT, Many
@@ -87,6 +88,10 @@ class Config(ListenerConfig):
 
     def limit(self) -> int:
         return int(self.max_message)
+
+    @classmethod
+    def calls(cls, contract: Contract) -> Sequence[HttpBinding]:
+        return (HttpBinding("", f"/{contract.name}"),)
 
     def build(self, name: str, view: View) -> WebSocket:
         del name
