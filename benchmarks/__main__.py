@@ -15,6 +15,7 @@ import uvloop
 
 from benchmarks import fanout, load, start
 from benchmarks.load import Load
+from benchmarks.peers import STREAMED
 from benchmarks.processes import Server, gateway, peer
 from tests.kafka_broker import NoKafkaError, ScriptBroker
 
@@ -35,6 +36,8 @@ class Pair:
     count: int
     connections: int = IN_FLIGHT
     kafka: bool = False
+    cpu_aim: float = 0.0
+    """CPU seconds of the gateway per 10,000 that it should stay below on the machine that the aim was measured on."""
 
 
 def _get(path: str, port: str) -> Run:
@@ -42,11 +45,16 @@ def _get(path: str, port: str) -> Run:
     return lambda server, count: load.http(server.ports[port], request, count=count, connections=IN_FLIGHT)
 
 
-def _post(path: str, port: str, connections: int = IN_FLIGHT) -> Run:
+def _lines(path: str, port: str) -> Run:
+    request = f"GET {path} HTTP/1.1\r\nHost: bench\r\nAccept: application/x-ndjson\r\n\r\n".encode()
+    return lambda server, count: load.lines(server.ports[port], request, count=count, each=STREAMED)
+
+
+def _post(path: str, port: str, connections: int = IN_FLIGHT, status: bytes = b"201") -> Run:
     body = b'{"sku": "tea", "quantity": 2}'
     head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     request = head.encode() + body
-    return lambda server, count: load.http(server.ports[port], request, count=count, connections=connections, status=b"201")
+    return lambda server, count: load.http(server.ports[port], request, count=count, connections=connections, status=status)
 
 
 def _grpc(port: str) -> Run:
@@ -94,6 +102,24 @@ PAIRS = (
     Pair("REST -> Kafka, contract", "kafka", _post("/orders/ada", "kafka"), _post("/typed/ada", "rest"), 0.0, 10_000, kafka=True),
     Pair("REST -> Kafka, 1", "kafka", _post("/orders/ada", "kafka", 1), _post("/orders/ada", "rest", 1), 0.0, 3_000, kafka=True),
     Pair("gRPC unary -> stub", "grpc", _grpc("grpc"), _grpc("grpc"), 0.75, 20_000),
+    Pair(
+        "JSON -> gRPC unary",
+        "rest-to-grpc",
+        _post("/quotes", "rest-to-grpc", status=b"200"),
+        _post("/quotes", "rest", status=b"200"),
+        0.0,
+        20_000,
+        cpu_aim=1.2,
+    ),
+    Pair(
+        "gRPC stream -> NDJSON, a message",
+        "rest-to-grpc",
+        _lines("/items", "rest-to-grpc"),
+        _lines("/items", "rest"),
+        0.0,
+        100_000,
+        cpu_aim=0.20,
+    ),
     Pair("WebSocket -> stub, a frame each", "websocket", _frames("websocket", ""), _frames("websocket", "/frames"), 0.40, 20_000),
     Pair("WebSocket, streaming echo", "websocket", _frames("websocket", ""), _frames("websocket", "/conversation"), 0.60, 20_000),
 )
@@ -127,7 +153,7 @@ def measure(pair: Pair, ours: Server, *, quick: bool) -> bool:
     print(
         f"{pair.name:<32}{bare_load.rate:>9.0f}{our_load.rate:>9.0f}{ratio:>7.2f}{goal:>6} {verdict:<7}"
         f"{bare_cpu:>8.2f}{our_cpu:>8.2f}{bare_cpu / our_cpu:>7.2f}{our_load.median * 1000:>8.2f}"
-        f"{bare_rss:>8.0f}{ours.rss():>7.0f}",
+        f"{bare_rss:>8.0f}{ours.rss():>7.0f}" + (f"   (CPU aim: below {pair.cpu_aim:.2f})" if pair.cpu_aim else ""),
         flush=True,
     )
     return verdict != "MISSED"
@@ -185,6 +211,8 @@ def main() -> int:
         has_kafka = any(pair.kafka for pair in pairs) and stack.enter_context(broker())
         if pairs:
             print(HEADER)
+            behind = stack.enter_context(peer("backend"))
+            os.environ["BENCH_PEER"] = f"127.0.0.1:{behind.ports['backend']}"
             ours = stack.enter_context(gateway())
         for pair in pairs:
             if pair.kafka and not has_kafka:

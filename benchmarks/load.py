@@ -114,6 +114,29 @@ async def http(port: int, request: bytes, *, count: int, connections: int, statu
     return Load(count, elapsed, [latency for client in clients for latency in client.latencies])
 
 
+async def lines(port: int, request: bytes, *, count: int, each: int) -> Load:
+    """Four callers of a stream of `each` lines, one request after the other, until `count` lines have come."""
+    take = countdown(count // each)
+
+    async def caller() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while take():
+            writer.write(request)
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            seen = 0
+            while size := int(await reader.readline(), 16):
+                seen += (await reader.readexactly(size + 2)).count(b"\n") - 1
+            await reader.readexactly(2)
+            assert seen == each, seen
+        writer.close()
+
+    started = time.perf_counter()
+    async with asyncio.timeout(TIMEOUT_S), asyncio.TaskGroup() as group:
+        for _ in range(4):
+            group.create_task(caller())
+    return Load(count, time.perf_counter() - started)
+
+
 async def calls(call: Callable[[], Awaitable[object]], *, count: int, callers: int) -> Load:
     """`callers` tasks that await `call` one after the other."""
     take = countdown(count)
