@@ -12,6 +12,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
+from adapters.codec.protobuf.bind import binding, is_raw, picking
 from adapters.codec.protobuf.reader import Readers
 from adapters.codec.protobuf.scan import scan, too_deep
 from adapters.codec.protobuf.schema import leaves, told
@@ -21,7 +22,6 @@ from adapters.codec.protobuf.wrong import WRONG, InexactError, WrongError, locat
 from gateway.codec import Bind, JsonOptions, Rule, Type, Value
 from gateway.jsontext import MAX_DEPTH
 from gateway.schema import Leaf, Schema, Schemas
-from gateway.transcode import untyped
 
 _SHALLOW_ENOUGH = 32
 """So many brackets in JSON are never nested over 100 on the wire: a Struct takes three levels for one."""
@@ -130,13 +130,13 @@ class MessageType:
         return lambda value: unpack(pack(value))
 
     def bind(self, rule: Rule) -> Bind:
-        return untyped(rule)
+        return binding(self.descriptor, rule, lambda: self.unpack(b""))
 
     def pick(self, field: str) -> Callable[[Value], Value]:
-        return lambda value: value.get(field)
+        return picking(self.descriptor, field, enum_numbers=self.options.enum_numbers)
 
     def raw(self, field: str) -> bool:
-        return field in {"*", ""} and self.name == "google.api.HttpBody"
+        return is_raw(self.descriptor, field)
 
     def schema(self, schemas: Schemas, *, sent: bool, field: str = "", without: Sequence[str] = ()) -> Schema:
         return told(self.descriptor, self.options, schemas, sent=sent, field=field, without=without)

@@ -11,6 +11,7 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor
 
+from adapters.codec.protobuf.mask import Mask
 from adapters.codec.protobuf.scalar import double, pack_double
 from adapters.codec.protobuf.text import quote
 from adapters.codec.protobuf.wire import sized, varint
@@ -106,6 +107,8 @@ _UNDERSCORED = re.compile("_([a-z])")
 
 def read_mask(value: Value) -> bytes:
     """Paths in lowerCamelCase, between commas."""
+    if isinstance(value, Mask):
+        return b"".join(b"\x0a" + sized(path.encode()) for path in value.paths)
     if type(value) is not str or "_" in value:
         raise WrongError("is not a list of field paths in lowerCamelCase")
     if not value:
