@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-import re
 from urllib.parse import quote
 
 from adapters.grpc.detail import DETAILS, message_of, status_bytes
+from adapters.grpc.timeout import NAME, seconds_of
 from adapters.ingress.rest.asked import Asked
 from adapters.ingress.rest.envelope import Base64, envelope, plain
 from adapters.ingress.rest.exchange import HttpExchange
@@ -35,8 +35,6 @@ BINARY, TEXT = "application/grpc-web", "application/grpc-web-text"
 TYPES = tuple(f"{kind}{codec}" for kind in (BINARY, TEXT) for codec in ("", *(f"+{name}" for name in CODECS)))
 TRAILERS = 0x80
 
-_TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])\Z", re.ASCII)
-_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 # PROTOCOL-HTTP2.md, "Status-Message": percent-encoded but for printable ASCII.
 _PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
@@ -66,7 +64,7 @@ class GrpcWeb:
         problem: GatewayError | None = None
         seconds, unpack = None, False
         try:
-            seconds = timeout(asked.headers.get("grpc-timeout"))
+            seconds = seconds_of(asked.headers.get(NAME))
             unpack = packing("grpc-encoding", asked.headers.get("grpc-encoding") or "")
         except CallerError as error:
             problem = error
@@ -83,16 +81,6 @@ class GrpcWeb:
         )
         exchange = GrpcWebExchange(call, asked, speech, text=text)
         return exchange, found.endpoint if problem is None else view.refuse(PROTOCOL, problem)
-
-
-def timeout(text: str | None) -> float | None:
-    """Seconds of a grpc-timeout: one to eight digits and a unit."""
-    if text is None:
-        return None
-    found = _TIMEOUT.match(text)
-    if found is None:
-        raise CallerError(Reason.PROTOCOL, "grpc-timeout is one to eight digits and a unit")
-    return int(found[1]) * _UNITS[found[2]]
 
 
 class GrpcWebExchange(EnvelopedExchange):

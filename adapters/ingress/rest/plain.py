@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from adapters.grpc.timeout import NAME, seconds_of
 from adapters.ingress.rest.asked import Asked
 from adapters.ingress.rest.body import Body
 from adapters.ingress.rest.exchange import HttpExchange, OptionsExchange, RawExchange, RestExchange, StreamExchange
@@ -44,11 +47,21 @@ class Plain:
         streams = many is Many.REPLIES or many is Many.BOTH
         try:
             accepts = "" if streams and endpoint.raw else choose(asked.headers.joined("accept"), endpoint.offers, streams)
+            seconds = seconds_of(asked.headers.get(NAME))
             body = Body(asked, raw=endpoint.uploads) if many is Many.REQUESTS or many is Many.BOTH else None
         except GatewayError as refusal:
             return _exchange(RestExchange, asked.call(PROTOCOL, target, {}), asked), self._view.refuse(PROTOCOL, refusal)
         snapshot = streams and accepts == JSON
-        call = asked.call(PROTOCOL, target, found.params, query=asked.query, many=many, accepts=accepts, snapshot=snapshot)
+        call = asked.call(
+            PROTOCOL,
+            target,
+            found.params,
+            query=asked.query,
+            many=many,
+            deadline=None if seconds is None else asyncio.get_running_loop().time() + seconds,
+            accepts=accepts,
+            snapshot=snapshot,
+        )
         exchange = _exchange((RawExchange if endpoint.raw else StreamExchange) if streams else RestExchange, call, asked)
         exchange.body = body
         # A stream has no length to tell: its head says all that there is to say of it.
