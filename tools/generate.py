@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from google.rpc import status_pb2
@@ -24,10 +24,16 @@ Product = Callable[[], Mapping[str, bytes | str]]
 
 
 def descriptor_sets() -> Mapping[str, bytes]:
-    """protos/shop.binpb: what the listeners and codecs read instead of generated code, imports included."""
-    sources = sorted((ROOT / "protos").glob("*/v1/*.proto"))
-    if not sources:
-        return {}
+    """What is read instead of generated code, imports included: by listeners and codecs protos/shop.binpb, and by both ends of a
+    WebSocket our own messages alone.
+    """
+    return {
+        "protos/shop.binpb": _compiled(sorted((ROOT / "protos").glob("*/v1/*.proto"))),
+        "adapters/websocket/polygate.binpb": _compiled(sorted((ROOT / "protos/polygate").glob("v1/*.proto"))),
+    }
+
+
+def _compiled(sources: Sequence[Path]) -> bytes:
     roots = [
         ROOT / "protos",
         Path(protoc.__file__).parent / "_proto",  # google/protobuf
@@ -40,7 +46,7 @@ def descriptor_sets() -> Mapping[str, bytes]:
         words += ["--include_imports", f"--descriptor_set_out={out}", *map(str, sources)]
         if protoc.main(["protoc", *words]):
             sys.exit("generate: protoc refused the files under protos/")
-        return {"protos/shop.binpb": out.read_bytes()}
+        return out.read_bytes()
 
 
 def config_schema() -> Mapping[str, str]:
