@@ -26,7 +26,7 @@ from adapters.grpc.status import status_of
 from gateway.codec import Contract
 from gateway.errors import CallerError, GatewayError, Outcome, Reason
 from gateway.exchange import Call, new_id
-from gateway.message import PROTOBUF, Many
+from gateway.message import PROTOBUF, Headers, Many
 from gateway.port import Address, Bind, ListenerConfig, View, Wire, method_wire, split_bind
 from gateway.route import Endpoint, Found
 from gateway.status import marks
@@ -206,20 +206,20 @@ class Grpc:
             conversation.cut = True
             task.cancel(Reason.OVERLOADED)
 
-    def find(self, target: str) -> Found:
+    def find(self, target: str, headers: Headers) -> Found:
         """The route of a path, or one of our own services where it has none."""
-        found = self._view.find("grpc", target)
+        found = self._view.find("grpc", target, headers)
         if found.error is not None and target in self._own:
             return Found(self._own[target])
         return found
 
-    async def run(self, found: Found, target: str, metadata: Any, context: Any) -> bytes:
+    async def run(self, found: Found, target: str, headers: Headers, context: Any) -> bytes:
         """Run one call to its end. Returns what a method with one reply replies; an error leaves as grpcio's AbortError."""
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         exchange_id = new_id()
         conversation: Conversation | None = None
         try:
-            call = self._call(exchange_id, found, target, metadata, context)
+            call = self._call(exchange_id, found, target, headers, context)
             conversation = Conversation(call, context, self._patience)
             handler = found.endpoint.handler
             if len(self._running) >= self._config.max_exchanges:
@@ -251,13 +251,13 @@ class Grpc:
         return conversation.reply or b""
 
     @staticmethod
-    def _call(exchange_id: str, found: Found, target: str, metadata: Any, context: Any) -> Call:
+    def _call(exchange_id: str, found: Found, target: str, headers: Headers, context: Any) -> Call:
         left = context.time_remaining()
         return Call(
             id=exchange_id,
             protocol="grpc",
             target=target,
-            headers=headers_of(metadata),
+            headers=headers,
             params=found.params,
             many=found.endpoint.many,
             deadline=None if left is None else asyncio.get_running_loop().time() + left,
@@ -297,11 +297,12 @@ class _Paths(grpc.GenericRpcHandler):
 
     def service(self, details: Any) -> Any:
         ingress, target = self._ingress, details.method
-        found = ingress.find(target)
+        headers = headers_of(details.invocation_metadata)
+        found = ingress.find(target, headers)
 
         # Made per call, for the context that a handler is given does not know its method. grpcio runs an `async def` only.
         async def run(_requests: object, context: Any) -> bytes:
-            return await ingress.run(found, target, details.invocation_metadata, context)
+            return await ingress.run(found, target, headers, context)
 
         many = found.endpoint.many
         if many is Many.REPLIES or many is Many.BOTH:

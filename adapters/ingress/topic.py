@@ -133,7 +133,7 @@ class Topic:
         """A definite failure that the record itself is to blame for is answered and passed over, so that it never stops those
         behind it; anything else is tried again.
         """
-        handler = self._view.find("topic", f"/{record.topic}").endpoint.handler
+        handler = self._view.find("topic", f"/{record.topic}", record.headers).endpoint.handler
         pause = FIRST_PAUSE_S
         while True:
             exchange = RecordExchange(self._call(record), Message(record.body, self._config.content_type, record.key))

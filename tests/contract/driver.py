@@ -110,7 +110,7 @@ class Driver(ABC):
 def serving(handler: Handler, many: Many = Many.NEITHER) -> View:
     """A view in which every target is `handler`."""
     endpoint = Endpoint("route", answerable(handler), many)
-    return View(find=lambda _protocol, _target: Found(endpoint))
+    return View(find=lambda *_asked: Found(endpoint))
 
 
 def missing(error: GatewayError) -> View:
@@ -119,4 +119,4 @@ def missing(error: GatewayError) -> View:
     async def refuse(_exchange: Exchange) -> None:
         raise error
 
-    return View(find=lambda _protocol, _target: Found(Endpoint("", refuse), error=error))
+    return View(find=lambda *_asked: Found(Endpoint("", refuse), error=error))

@@ -46,7 +46,7 @@ class Asked:
 
     def find(self, view: View, protocol: str, target: str) -> Found:
         """The route of what is asked, read as a call of a protocol."""
-        return view.find(protocol, target)
+        return view.find(protocol, target, self.headers, self.query)
 
     def call(  # noqa: PLR0913  what a call is made of
         self,

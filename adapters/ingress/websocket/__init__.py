@@ -205,11 +205,12 @@ class WebSocket:
     def _start(self, wire: Wire, request: Request) -> Conversation:
         found: Found | None = None
         target = request.path.partition("?")[0]
+        headers = headers_of(request)
         query: tuple[tuple[str, str], ...] = ()
         try:
             check(request, self._config.origins)
             target, query = split_target(request.path)
-            found = self._view.find("websocket", target)
+            found = self._view.find("websocket", target, headers, query)
             endpoint = found.endpoint
         except GatewayError as error:
             endpoint = self._view.refuse("websocket", error)
@@ -219,7 +220,7 @@ class WebSocket:
             id=new_id(),
             protocol="websocket",
             target=target,
-            headers=headers_of(request),
+            headers=headers,
             params=found.params if found else {},
             query=query,
             many=Many.BOTH,

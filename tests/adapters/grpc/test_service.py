@@ -74,7 +74,7 @@ def shop() -> Contracts:
 async def test_reflection_tells_the_services_that_have_a_route(version):
     miss = missing(CallerError(Reason.NO_METHOD, "no route"))
 
-    def find(protocol, target):
+    def find(protocol, target, *_more):
         return Found(Endpoint("stock", answer_ok)) if target == "/shop.v1.Stock/Get" else miss.find(protocol, target)
 
     driver = GrpcDriver()

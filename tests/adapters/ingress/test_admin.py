@@ -29,7 +29,7 @@ class Backend:
 @asynccontextmanager
 async def asking(view=None, **settings):
     """A client of a listener on a free port: ask(method, path) gives status, headers and JSON."""
-    view = view or View(find=lambda _protocol, _target: None)
+    view = view or View(find=lambda *_asked: None)
     ingress = Config(kind="admin", bind="127.0.0.1:0", **settings).build("admin", view)
     async with ingress.serving() as address, aiohttp.ClientSession(f"http://{address}") as session:
 
@@ -42,7 +42,7 @@ async def asking(view=None, **settings):
 
 
 def view(**backends):
-    return View(find=lambda _protocol, _target: None, backends=backends, routes=[{"route": "stock"}])
+    return View(find=lambda *_asked: None, backends=backends, routes=[{"route": "stock"}])
 
 
 async def test_alive_asks_nothing_so_that_an_outage_restarts_nobody():
@@ -125,7 +125,7 @@ async def test_a_query_is_ignored():
     ],
 )
 async def test_what_is_no_http_is_refused_without_an_echo_or_a_library_s_name(sent):
-    seen = View(find=lambda _protocol, _target: None)
+    seen = View(find=lambda *_asked: None)
     async with Config(kind="admin", bind="127.0.0.1:0").build("admin", seen).serving() as address:
         reader, writer = await asyncio.open_connection(address.host, address.port)
         writer.write(sent)

@@ -142,7 +142,7 @@ async def test_what_our_own_code_raises_says_nothing_of_itself(caplog):
         raise KeyError("secret")
 
     driver = GrpcDriver()
-    view = View(find=lambda _protocol, _target: Found(Endpoint("route", handler)))  # without answerable()
+    view = View(find=lambda *_asked: Found(Endpoint("route", handler)))  # without answerable()
     async with driver.listening(view):
         answer = await driver.ask()
     assert Code.INTERNAL == answer.status

@@ -273,7 +273,7 @@ async def test_a_refusal_of_the_listener_itself_is_observed_like_every_other():
 
         return Endpoint("-", handler)
 
-    view = View(find=lambda _protocol, _target: Found(Endpoint("route", echo)), refuse=refuse)
+    view = View(find=lambda *_asked: Found(Endpoint("route", echo)), refuse=refuse)
     async with WebSocketDriver().listening(view) as address:
         await refusal(address, origin="https://evil.example")
     assert [("websocket", PATH, Reason.FORBIDDEN)] == refused
@@ -345,7 +345,7 @@ async def test_an_exception_that_nobody_foresaw_closes_with_1011_and_its_text_st
         await exchange.receive()
         raise KeyError("secret")
 
-    view = View(find=lambda _protocol, _target: Found(Endpoint("route", handler)))
+    view = View(find=lambda *_asked: Found(Endpoint("route", handler)))
     async with WebSocketDriver().listening(view) as address, client(address) as socket:
         await socket.send("{}")
         [problem], code = await end(socket)
@@ -531,7 +531,7 @@ async def test_a_handler_that_never_waits_leaves_others_their_turn():
         while True:
             await exchange.send(Message(b"{}", JSON))
 
-    def find(_protocol, target):
+    def find(_protocol, target, *_more):
         return Found(Endpoint("route", answerable(handler if target == "/flood" else echo), Many.BOTH))
 
     async with (
