@@ -203,8 +203,9 @@ class _Binding:
                 said.unions.update(part.unions)
             for name, text in given.query:
                 self._ask(message, said, name, text)
-        if self._mask is not None and isinstance(body, dict) and self._mask.path[0] not in message:
-            message[self._mask.path[0]] = Mask.naming(_keys(part.field.shape if part else None, body))
+        if self._mask is not None and isinstance(body, dict):
+            name, inside = self._mask
+            message.setdefault(name, Mask.naming(_keys(inside, body)))
         return message
 
     def _ask(self, message: dict[str, Value], said: _Said, name: str, text: str) -> None:
@@ -247,16 +248,16 @@ def _part(shape: Shape, body: str) -> _Place:
     return _place((shape.fields[body],))
 
 
-def _mask(shape: Shape, part: _Place | None) -> _Place | None:
-    """The FieldMask that says which fields of the body a PATCH changes: the type's only one, where there is such."""
+def _mask(shape: Shape, part: _Place | None) -> tuple[str, Shape] | None:
+    """The FieldMask that says which fields of the body a PATCH changes, the only one of its type, and what the body is."""
     if part is None or part.field.shape is None or len(shape.masks) != 1:
         return None
-    return _place(shape.masks)
+    return shape.masks[0].json_name, part.field.shape
 
 
-def _keys(shape: Shape | None, body: dict[str, Value], above: str = "") -> Iterator[str]:
+def _keys(shape: Shape, body: dict[str, Value], above: str = "") -> Iterator[str]:
     """The paths of what a body names. What is a list, a map or any JSON is named as a whole."""
-    for key, part in body.items() if shape is not None else ():
+    for key, part in body.items():
         field = shape.fields.get(key)
         if field is None:
             continue  # whether that may be is for the codec to say
