@@ -10,14 +10,17 @@ from dataclasses import replace
 from gateway import registry
 from gateway.binding import Binding, PlannedRoute, check_calls, settled
 from gateway.codec import Contract, Format, JsonOptions, Rule
+from gateway.condition import When
 from gateway.config import Config, LeftOut, Route
 from gateway.errors import FieldError, GatewayError
+from gateway.expression import ExpressionError
 from gateway.file import CallConfig
 from gateway.message import Many
 from gateway.pattern import PatternError, pattern_of
 from gateway.policy import PolicyConfig
 from gateway.port import ListenerConfig, TargetConfig, Wire, split_bind
 from gateway.remedy import did_you_mean
+from gateway.route import Condition
 from gateway.service import service_routes
 from gateway.source import Where
 from gateway.template import Template, TemplateError
@@ -97,6 +100,7 @@ def _fit(config: Config, wires: Mapping[str, Sequence[Wire]], route: Route) -> P
         if not route.config.when[protocol]:
             source.wrong((*route.where, "when", protocol), "names no call; take it out, or write one")
     _check_policies(config, route)
+    condition = _condition(config, route)
     contracts = _contracts(config, route)
     if contracts is None:
         return None
@@ -120,7 +124,19 @@ def _fit(config: Config, wires: Mapping[str, Sequence[Wire]], route: Route) -> P
         route.config.example,
         generated=generated,
         left_out=tuple(route.left_out),
+        condition=condition,
     )
+
+
+def _condition(config: Config, route: Route) -> Condition | None:
+    """The route's `if:`."""
+    if route.config.condition is None:
+        return None
+    try:
+        return When(route.config.condition)
+    except ExpressionError as error:
+        config.source.wrong((*route.where, "if"), str(error))
+        return None
 
 
 def _check_policies(config: Config, route: Route) -> None:
