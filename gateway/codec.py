@@ -139,6 +139,10 @@ class Type(Protocol):
         """What path and query may say; without what is in the fields of `without`, or is a sibling of theirs in a oneof."""
 
 
+Tell = Callable[[str, bytes], Value | None]
+"""The JSON mapping of a binary message by its type's full name; None for a type that is not known or a message that is none."""
+
+
 class Codec(Protocol):
     """Bytes to a plain value and back, for one type or for none."""
 
@@ -176,6 +180,8 @@ class Contract:
     """Calling it changes nothing (idempotency_level = NO_SIDE_EFFECTS)."""
     http: tuple[HttpBinding, ...] = ()
     """The HTTP calls that its annotations give it."""
+    tell: Tell = lambda _name, _body: None
+    """Opens a message of any type of its files: a detail of an error, say."""
 
 
 @dataclass(frozen=True, slots=True)

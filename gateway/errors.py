@@ -10,7 +10,7 @@ message is for the caller: no secret, no class name, no echo of the input. The c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -113,6 +113,8 @@ class RpcStatus:
     message: str
     details: bytes = b""
     trailers: Headers = NO_HEADERS
+    told: tuple[Mapping[str, object], ...] = ()
+    """The details as JSON, for callers who speak that."""
 
 
 @dataclass(frozen=True, slots=True)

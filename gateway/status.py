@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
-from gateway.errors import Allowed, AnswerHeaders, FieldError, GatewayError, Outcome, Reason, RetryAfter
+from gateway.errors import Allowed, AnswerHeaders, FieldError, GatewayError, Outcome, Reason, RetryAfter, RpcStatus
 from gateway.message import PROBLEM, Headers, Message, compact, value
 
 
@@ -166,7 +166,8 @@ def problem(error: GatewayError, exchange_id: str) -> dict[str, object]:
         "id": exchange_id,
     }
     fields = [{"pointer": detail.pointer, "detail": detail.detail} for detail in error.details if isinstance(detail, FieldError)]
-    return {**answer, "errors": fields} if fields else answer
+    told = next((detail.told for detail in error.details if isinstance(detail, RpcStatus)), ())
+    return answer | ({"errors": fields} if fields else {}) | ({"details": list(told)} if told else {})
 
 
 def problem_body(error: GatewayError, exchange_id: str) -> bytes:

@@ -151,7 +151,7 @@ class Grpc:
     def handler(self, target: Target) -> Handler:
         spec = cast("CallTo", target.spec)  # the one verb that there is
         many = spec.many(target.contract)
-        bound = _Method(self, f"/{spec.call}", many, safe=target.safe)
+        bound = _Method(self, f"/{spec.call}", many, target)
         return bound.once if many is Many.NEITHER else bound.stream
 
     def method(self, kind: str, path: str) -> Callable[..., Any]:
@@ -197,11 +197,12 @@ def _credentials(tls: Tls) -> grpc.ChannelCredentials:
 class _Method:
     """One target: a method of the peer, bound."""
 
-    def __init__(self, backend: Grpc, path: str, many: Many, *, safe: bool) -> None:
+    def __init__(self, backend: Grpc, path: str, many: Many, target: Target) -> None:
         self._backend = backend
         self._path = path
         self._many = many
-        self._safe = safe
+        self._safe = target.safe
+        self._contract = target.contract
         self._bound: Callable[..., Any] | None = None
 
     def _call(self, kind: str) -> Callable[..., Any]:
@@ -219,7 +220,7 @@ class _Method:
         try:
             body = await rpc
         except grpc.aio.AioRpcError as error:
-            raise failure_of(error, safe=self._safe) from error
+            raise failure_of(error, safe=self._safe, contract=self._contract) from error
         if body is None:
             raise bad_answer("the backend said OK without a message that can be read", safe=self._safe)
         headers, trailers = answered(await rpc.initial_metadata()), answered(await rpc.trailing_metadata())
@@ -248,7 +249,7 @@ class _Method:
         except grpc.aio.AioRpcError as error:
             status = await last.status(error)
             if status.code() is not grpc.StatusCode.OK:
-                raise failure_of(status, safe=self._safe) from error
+                raise failure_of(status, safe=self._safe, contract=self._contract) from error
         finally:
             rpc.cancel()
         if not self._many & Many.REPLIES and replies.count != 1:

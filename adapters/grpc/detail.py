@@ -5,19 +5,26 @@ say (AIP-193). No grpcio here: every wire that carries gRPC's errors says it so.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
 
-from google.protobuf import any_pb2, duration_pb2
+from google.protobuf import any_pb2, duration_pb2, json_format
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Proto
 from google.rpc import error_details_pb2, status_pb2
 
+from gateway.codec import Contract
 from gateway.errors import FieldError, GatewayError, RpcStatus
 from gateway.status import TABLE, outcome_of, retry_after
 
 DOMAIN = "polygate"
 DETAILS = "grpc-status-details-bin"
 
+# google/rpc/error_details.proto, which no contract needs to hold.
+_KNOWN = {
+    message.full_name: getattr(error_details_pb2, name)
+    for name, message in error_details_pb2.DESCRIPTOR.message_types_by_name.items()
+}
 _INDEX = re.compile(r"\.(\d+)(?=\.|\Z)")
 
 
@@ -47,6 +54,27 @@ def details_of(error: GatewayError, exchange_id: str) -> Sequence[any_pb2.Any]:
         return list(status_pb2.Status.FromString(status.details).details)
     except DecodeError:
         return ()
+
+
+def told(details: bytes, contract: Contract | None) -> tuple[Mapping[str, object], ...]:
+    """The details of a serialized google.rpc.Status as JSON; what no type is known of by its bytes, in base64."""
+    try:
+        return tuple(_told(detail, contract) for detail in status_pb2.Status.FromString(details).details)
+    except DecodeError:
+        return ()
+
+
+def _told(detail: any_pb2.Any, contract: Contract | None) -> Mapping[str, object]:
+    name = detail.type_url.rpartition("/")[2]
+    value = contract.tell(name, detail.value) if contract is not None else None
+    if value is None and name in _KNOWN:
+        try:
+            value = json_format.MessageToDict(_KNOWN[name].FromString(detail.value))
+        except (DecodeError, ValueError):
+            value = None
+    if isinstance(value, dict):
+        return {"@type": detail.type_url, **value}
+    return {"@type": detail.type_url, "value": b64encode(detail.value).decode() if value is None else value}
 
 
 def _own(error: GatewayError, exchange_id: str) -> status_pb2.Status:

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 
-from adapters.grpc.detail import DETAILS
+from adapters.grpc.detail import DETAILS, told
 from adapters.grpc.metadata import REQUEST_ID, headers_of
+from gateway.codec import Contract
 from gateway.errors import AnswerHeaders, BackendError, Outcome, Reason, RpcStatus
 from gateway.message import NO_HEADERS, Headers
 from gateway.status import reason_of_code
@@ -30,14 +31,16 @@ _LOOKS, _LOOK_S = 50, 0.002
 _REFUSED_STREAM = "with error code 7)"
 
 
-def failure_of(error: grpc.aio.AioRpcError, *, safe: bool) -> BackendError:
-    """The error of a call that was made on a connected channel. `safe`: it would have changed nothing."""
+def failure_of(error: grpc.aio.AioRpcError, *, safe: bool, contract: Contract | None = None) -> BackendError:
+    """The error of a call that was made on a connected channel. `safe`: it would have changed nothing. `contract` knows
+    the types of its details.
+    """
     text = error.details() or ""
     trailers = error.trailing_metadata()
     # grpcio gives its own status no trailers.
     if not trailers and (made := _MADE_HERE.match(text)):
         return _own(error.code(), text, made, safe=safe)
-    return _said(error.code(), text, error.initial_metadata(), trailers)
+    return _said(error.code(), text, error.initial_metadata(), trailers, contract)
 
 
 class LastWord:
@@ -109,11 +112,12 @@ def _own(code: grpc.StatusCode, text: str, made: re.Match[str], *, safe: bool) -
     return bad_answer("the backend's answer cannot be read", safe=safe)
 
 
-def _said(code: grpc.StatusCode, text: str, initial: Any, trailers: Any) -> BackendError:
+def _said(code: grpc.StatusCode, text: str, initial: Any, trailers: Any, contract: Contract | None) -> BackendError:
     """What the peer said, in its own words."""
     pairs = tuple(trailers or ())
     details = next((value for key, value in pairs if key == DETAILS), b"")
     head = answered(initial)
     marks = (AnswerHeaders(head),) if head else ()
-    status = RpcStatus(text, details if isinstance(details, bytes) else details.encode(), answered(pairs))
+    sent = details if isinstance(details, bytes) else details.encode()
+    status = RpcStatus(text, sent, answered(pairs), told(sent, contract))
     return BackendError(reason_of_code(code.value[0]), text or code.name.replace("_", " ").lower(), details=(status, *marks))

@@ -16,8 +16,9 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 
 from adapters.codec.protobuf.origin import comments, rules
-from gateway.codec import Contract, Contracts, HttpBinding, Type
+from gateway.codec import Contract, Contracts, HttpBinding, Type, Value
 from gateway.contract import MisfitError
+from gateway.errors import CallerError
 from gateway.message import Many
 
 MakeType = Callable[[Descriptor, DescriptorPool], Type]
@@ -44,10 +45,16 @@ def contracts(sets: Sequence[bytes], make: MakeType) -> Contracts:
             found = kinds[descriptor.full_name] = make(descriptor, pool)
         return found
 
+    def tell(name: str, body: bytes) -> Value | None:
+        try:
+            return kind(pool.FindMessageTypeByName(name)).unpack(body)
+        except (KeyError, CallerError):
+            return None
+
     own = [file for file, _ in files.values() if not _GOOGLES.match(file.name)]
     said = {name: text for file in own for name, text in comments(file)}
     methods = [
-        _contract(method, kind, places)
+        replace(_contract(method, kind, places), tell=tell)
         for name, (file, _) in files.items()
         for places in (rules(file),)
         for service in pool.FindFileByName(name).services_by_name.values()
