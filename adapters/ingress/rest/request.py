@@ -79,11 +79,11 @@ def _check_transfer(values: Sequence[str], headers: Headers, *, old: bool) -> No
 
 
 def check_method(method: str) -> None:
-    """TRACE 405, CONNECT 400, a token that HTTP does not know 501."""
+    """TRACE and QUERY 405, CONNECT 400, a token that HTTP does not know 501."""
     if method in METHODS:
         return
-    if method == "TRACE":
-        raise CallerError(Reason.WRONG_METHOD, "TRACE is not served", details=(Allowed(tuple(sorted(METHODS))),))
+    if method in {"TRACE", "QUERY"}:
+        raise CallerError(Reason.WRONG_METHOD, f"{method} is not served", details=(Allowed(tuple(sorted(METHODS))),))
     if method == "CONNECT":
         raise ClosingError(Reason.MALFORMED, "this is no proxy")
     raise CallerError(Reason.NOT_IMPLEMENTED, "this method is not known")

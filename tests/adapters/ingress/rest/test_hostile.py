@@ -242,7 +242,8 @@ async def test_over_100_fields_are_431(count):
 
 
 @pytest.mark.parametrize(
-    ("method", "status"), [(b"TRACE", 405), (b"CONNECT", 400), (b"BREW", 501), (b"get", 501), (b"PROPFIND", 501), (b"PUT", 405)]
+    ("method", "status"),
+    [(b"TRACE", 405), (b"QUERY", 405), (b"CONNECT", 400), (b"BREW", 501), (b"get", 501), (b"PROPFIND", 501), (b"PUT", 405)],
 )
 async def test_a_method_that_is_not_served_says_so(method, status):
     target = b"shop.test:80" if method == b"CONNECT" else b"/items"
