@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from adapters.codec.protobuf.schema import scalar, wellknown
+from adapters.codec.protobuf.shape import entry, is_map, is_required, takes_null
+from adapters.codec.protobuf.wellknown import SPECIAL, WRAPPERS
 from gateway.codec import JsonOptions
 from gateway.schema import Leaf, Schema, Schemas, nullable
+
+_HOLDERS = frozenset({"google.protobuf.Struct", "google.protobuf.ListValue"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +59,10 @@ class Teller:
         schema["properties"] = {self.name(field): self.field(field, _inside(without, field)) for field in fields}
         if needed := [self.name(field) for field in fields if self._is_needed(field)]:
             schema["required"] = needed
-        if not self.sent:
-            schema |= self._other_names(fields)
-            if self.options.unknown == "reject":
-                schema["additionalProperties"] = False
+        if not self.sent and self.options.unknown == "reject":
+            # A field may be called as in the .proto too, but not by both of its names: told, that would be more of `not` than of
+            # fields, which no generator of clients or of tests makes sense of.
+            schema["additionalProperties"] = False
         if unions := [self._at_most_one(list(union.fields)) for union in descriptor.oneofs if len(union.fields) > 1]:
             schema["allOf"] = unions
         return schema
@@ -70,37 +73,29 @@ class Teller:
         return called
 
     def _is_needed(self, field: FieldDescriptor) -> bool:
-        if is_required(field) or field.is_required:
+        if is_required(field):
             return True
         return self.sent and self.options.defaults and not field.has_presence
 
-    def _other_names(self, fields: Sequence[FieldDescriptor]) -> Schema:
-        """A field may be called as in the .proto too (of those that need not be there: they have to be called one way)."""
-        others = {
-            f"^{field.json_name if self.options.proto_names else field.name}$": self.field(field)
-            for field in fields
-            if field.name != field.json_name and not self._is_needed(field)
-        }
-        return {"patternProperties": others} if others else {}
-
     def _at_most_one(self, members: Sequence[FieldDescriptor]) -> Schema:
         """Of a oneof's members: as many cases as it has members, each without the others (null is as good as absent)."""
-        absent: Schema | bool = False if self.sent else {"type": "null"}
-        names = [self.name(field) for field in members]
-        return {"anyOf": [{"properties": {other: absent for other in names if other != name}} for name in names]}
+        absent: dict[str, Schema | bool] = {
+            self.name(field): False if self.sent or takes_null(field) else {"type": "null"} for field in members
+        }
+        return {"anyOf": [{"properties": {other: null for other, null in absent.items() if other != name}} for name in absent]}
 
     def field(self, field: FieldDescriptor, without: Sequence[str] = ()) -> Schema:
         """The value of a field, whatever its cardinality; null is as good as absent where it may be."""
         needed = is_required(field)
         schema = self._whole(field, without, needed=needed)
-        if not self.sent and not needed and not field.is_required and not wellknown.takes_null(field.message_type):
+        if not self.sent and not needed and not takes_null(field):
             schema = nullable(schema)
         comment = self._comment(field.full_name)
         return {**schema, **comment} if comment else schema
 
     def _whole(self, field: FieldDescriptor, without: Sequence[str], *, needed: bool) -> Schema:
-        if field.message_type is not None and is_map(field):
-            key, value = (field.message_type.fields_by_name[name] for name in ("key", "value"))
+        if is_map(field):
+            key, value = entry(field)
             schema: Schema = {"type": "object", "additionalProperties": self.single(value)}
             names = scalar.key(key)
             return {**schema, **({"propertyNames": names} if names else {}), **({"minProperties": 1} if needed else {})}
@@ -114,7 +109,9 @@ class Teller:
         if field.message_type is not None:
             return self.message(field.message_type, without)
         if field.enum_type is not None:
-            return scalar.enum(field.enum_type, sent=self.sent, numbers=self.options.enum_numbers)
+            if self.sent:
+                return scalar.enum(field.enum_type, numbers=self.options.enum_numbers)
+            return scalar.taken_enum(field.enum_type, lenient=self.options.unknown == "ignore")
         return scalar.sent(field) if self.sent else scalar.taken(field)
 
     def _comment(self, full_name: str) -> Schema:
@@ -132,7 +129,11 @@ def told(
     found = _field(descriptor, field)
     if found is None:
         raise ValueError(f"{descriptor.full_name} has no field {field}")
-    return teller.field(found, _inside(without, found))
+    schema = teller.field(found, _inside(without, found))
+    kind = found.message_type
+    # By itself, one that is not set is null where its JSON is no object or array.
+    is_bare = kind is not None and not found.is_repeated and kind.full_name in (SPECIAL | WRAPPERS) - _HOLDERS
+    return nullable(schema) if sent and is_bare else schema
 
 
 def leaves(descriptor: Descriptor, schemas: Schemas, without: Sequence[str]) -> Iterator[Leaf]:
@@ -165,19 +166,8 @@ def _leaf(field: FieldDescriptor) -> Schema | None:
     if field.message_type is not None:
         return None if is_map(field) else wellknown.leaf(field.message_type)
     if field.enum_type is not None:
-        return scalar.enum(field.enum_type, sent=False, numbers=False)
+        return scalar.text_enum(field.enum_type)
     return scalar.text(field)
-
-
-def is_required(field: FieldDescriptor) -> bool:
-    """Annotated `google.api.field_behavior = REQUIRED`."""
-    behaviors: Sequence[int] = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
-    return field_behavior_pb2.REQUIRED in behaviors
-
-
-def is_map(field: FieldDescriptor) -> bool:
-    """Whether it is a map, which is written as an object."""
-    return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
 
 
 def _field(descriptor: Descriptor, name: str) -> FieldDescriptor | None:

@@ -12,7 +12,7 @@ _FLOAT_MAX = 3.4028234663852886e38
 # A number in a string: of so many digits that it is sure to be in range.
 _DIGITS = {"int32": 9, "uint32": 9, "int64": 18, "uint64": 19}
 _WORDS = "^(NaN|-?Infinity)$"
-_NUMBER = r"^(NaN|-?Infinity|-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?([eE][-+]?[0-9])?)$"
+_NUMBER = r"^(NaN|-?Infinity|-?([0-9]{1,15}\.?[0-9]{0,15}|\.[0-9]{1,15})([eE][-+]?[0-9])?)$"
 _RANGES = {
     "int32": (-(2**31), 2**31 - 1),
     "uint32": (0, 2**32 - 1),
@@ -35,7 +35,7 @@ def _integer(kind: str) -> Schema:
 
 def _written(kind: str) -> str:
     sign = "" if kind.startswith("u") else "-?"
-    return f"^{sign}(0|[1-9][0-9]{{0,{_DIGITS[kind] - 1}}})$"
+    return rf"^{sign}0*[0-9]{{1,{_DIGITS[kind]}}}(\.0*)?$"
 
 
 def sent(field: FieldDescriptor) -> Schema:
@@ -85,20 +85,42 @@ def key(field: FieldDescriptor) -> Schema | None:
     """The names that a map's keys can have; None for any."""
     kind = _INTEGERS.get(field.cpp_type)
     if kind is not None:
-        return {"pattern": _written(kind)}
+        sign = "" if kind.startswith("u") else "-?"
+        # Two ways to write one key would be a key that stands twice.
+        return {"pattern": f"^(0|{sign}[1-9][0-9]{{0,{_DIGITS[kind] - 1}}})$"}
     return {"enum": ["true", "false"]} if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL else None
 
 
-def enum(descriptor: EnumDescriptor, *, sent: bool, numbers: bool) -> Schema:
-    """By name; by number too in what we take, and where a number has no name (an open enum keeps those)."""
+def enum(descriptor: EnumDescriptor, *, numbers: bool) -> Schema:
+    """As we write it: by name, and by number where a number has no name (an open enum keeps those)."""
     if descriptor.full_name == "google.protobuf.NullValue":
         return {"type": "null"}
-    names = {"type": "string", "enum": [value.name for value in descriptor.values]}
     known = list(dict.fromkeys(value.number for value in descriptor.values))
     number: Schema = {"type": "integer", "enum": known} if descriptor.is_closed else _integer("int32")
-    if sent:
-        return number if numbers else names if descriptor.is_closed else {"anyOf": [names, number]}
-    return {"anyOf": [names, number]}
+    if numbers:
+        return number
+    return _names(descriptor) if descriptor.is_closed else {"anyOf": [_names(descriptor), number]}
+
+
+def taken_enum(descriptor: EnumDescriptor, *, lenient: bool) -> Schema:
+    """As we read it in a body: by name or number, a number in a string too. `lenient`: a name that is none is passed over."""
+    if descriptor.is_closed:
+        known = dict.fromkeys(value.number for value in descriptor.values)
+        number: Schema = {"enum": [form for value in known for form in (value, str(value))]}
+    else:
+        number = {**_integer("int32"), "type": ["integer", "string"], "pattern": _written("int32")}
+    null: list[Schema] = [{"type": "null"}] if descriptor.full_name == "google.protobuf.NullValue" else []
+    return {"anyOf": [_names(descriptor), number, *([{"type": "string"}] if lenient else []), *null]}
+
+
+def text_enum(descriptor: EnumDescriptor) -> Schema:
+    """As we read it in a path or a query."""
+    known = list(dict.fromkeys(value.number for value in descriptor.values))
+    return {"anyOf": [_names(descriptor), {"enum": known} if descriptor.is_closed else _integer("int32")]}
+
+
+def _names(descriptor: EnumDescriptor) -> Schema:
+    return {"type": "string", "enum": [value.name for value in descriptor.values]}
 
 
 def set_to_something(field: FieldDescriptor, schema: Schema) -> Schema:
@@ -106,9 +128,15 @@ def set_to_something(field: FieldDescriptor, schema: Schema) -> Schema:
     if field.enum_type is not None:
         first = field.enum_type.values[0]
         nothing = [value.name for value in field.enum_type.values if value.number == first.number]
-        return {**schema, "not": {"enum": [*nothing, first.number]}}
+        return {**schema, "not": {"anyOf": [{"enum": nothing}, _same(first.number)]}}
     if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
         return {"type": "boolean", "const": True}
     if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
         return {**schema, "minLength": 1}
-    return {**schema, "not": {"enum": [0, "0", "-0"]}}
+    return {**schema, "not": _same(0)}
+
+
+def _same(number: int) -> Schema:
+    """A number in whatever form we read it."""
+    digits = f"{'-' if number < 0 else '-?' if not number else ''}0*{abs(number)}"
+    return {"anyOf": [{"const": number}, {"type": "string", "pattern": rf"^{digits}(\.0*)?$"}]}

@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING
 from google.protobuf.descriptor import Descriptor, FileDescriptor
 
 from adapters.codec.protobuf.schema import scalar
+from adapters.codec.protobuf.wellknown import SPECIAL, WRAPPERS
 from gateway.schema import Schema
 
 if TYPE_CHECKING:
     from adapters.codec.protobuf.schema import Teller
 
-_CLOCK = r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?"
-_DAY = "[0-9]{3}[1-9]-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])"
 _TIMESTAMP: Schema = {"type": "string", "format": "date-time"}
 _DURATION: Schema = {"type": "string", "pattern": r"^-?[0-9]{1,11}(\.[0-9]{1,9})?s$"}
-_PATH = r"[a-z][A-Za-z0-9]*(\.[a-z][A-Za-z0-9]*)*"
-_MASK: Schema = {"type": "string", "pattern": f"^({_PATH}(,{_PATH})*)?$"}
+_MASK: Schema = {"type": "string", "pattern": "^[^_]*$", "description": "Field paths in lowerCamelCase, between commas."}
+_PATH = "([A-Za-z0-9.*]+|[a-z0-9.*]+(_[a-z][a-z0-9.*]*)+)"
+_TEXT_MASK: Schema = {**_MASK, "pattern": f"^({_PATH}(,{_PATH})*)?$"}
 _NAME = "google.protobuf."
-_WRAPPED = ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
-_WRAPPERS = frozenset(f"{_NAME}{name}Value" for name in _WRAPPED)
 MOST_IN_ANY = 100
 """Messages that an Any is told to hold, one by one; where there are more, it is told to hold any of them."""
 
@@ -29,18 +27,13 @@ MOST_IN_ANY = 100
 def is_known(descriptor: Descriptor) -> bool:
     """Whether it is no object of its fields."""
     name: str = descriptor.full_name
-    return name in _FORMS or name in _WRAPPERS
-
-
-def takes_null(descriptor: Descriptor | None) -> bool:
-    """Whether null is a value of it, and not as good as absent."""
-    return descriptor is not None and descriptor.full_name == "google.protobuf.Value"
+    return name in _FORMS or name in WRAPPERS
 
 
 def schema(descriptor: Descriptor, teller: Teller) -> Schema | None:
     """The schema of a well-known type; None for any other."""
     name: str = descriptor.full_name
-    if name in _WRAPPERS:
+    if name in WRAPPERS:
         return teller.single(descriptor.fields_by_name["value"])
     form = _FORMS.get(name)
     return None if form is None else form(descriptor, teller)
@@ -49,22 +42,9 @@ def schema(descriptor: Descriptor, teller: Teller) -> Schema | None:
 def leaf(descriptor: Descriptor) -> Schema | None:
     """The same as one text in a path or a query; None for what cannot stand there."""
     name: str = descriptor.full_name
-    if name in _WRAPPERS:
+    if name in WRAPPERS:
         return scalar.text(descriptor.fields_by_name["value"])
-    return {f"{_NAME}Timestamp": _TIMESTAMP, f"{_NAME}Duration": _DURATION, f"{_NAME}FieldMask": _MASK}.get(name)
-
-
-def _value(descriptor: Descriptor, teller: Teller) -> Schema:
-    del descriptor
-
-    def make() -> Schema:
-        again = teller.schemas.refer("google.protobuf.Value", "", make)
-        # A whole number beyond 64 bits is refused wherever it stands.
-        number: Schema = {"type": "number", "minimum": -(2**63), "maximum": 2**64 - 1}
-        holders: list[Schema] = [{"type": "array", "items": again}, {"type": "object", "additionalProperties": again}]
-        return {"anyOf": [{"type": ["null", "boolean", "string"]}, number, *holders]}
-
-    return teller.schemas.refer("google.protobuf.Value", "", make)
+    return {f"{_NAME}Timestamp": _TIMESTAMP, f"{_NAME}Duration": _DURATION, f"{_NAME}FieldMask": _TEXT_MASK}.get(name)
 
 
 def _empty(descriptor: Descriptor, teller: Teller) -> Schema:
@@ -99,8 +79,8 @@ def _messages(file: FileDescriptor, seen: dict[str, FileDescriptor]) -> Iterator
 def _held(kind: Descriptor, teller: Teller) -> Schema:
     """A message inside an Any: its fields beside its type or, of a type with a form of its own, that as `value`."""
     url: Schema = {"type": "string", "const": f"type.googleapis.com/{kind.full_name}"}
-    known = schema(kind, teller)
-    if known is not None:
+    if kind.full_name in SPECIAL | WRAPPERS:
+        known = schema(kind, teller) or {}
         fields: Schema = {"type": "object", "properties": {"value": known}, "required": ["value"], "additionalProperties": False}
     else:
         fields = teller.fields(kind)
@@ -111,9 +91,9 @@ _FORMS: Mapping[str, Callable[[Descriptor, Teller], Schema]] = {
     f"{_NAME}Timestamp": lambda _kind, _teller: dict(_TIMESTAMP),
     f"{_NAME}Duration": lambda _kind, _teller: dict(_DURATION),
     f"{_NAME}FieldMask": lambda _kind, _teller: dict(_MASK),
-    f"{_NAME}Value": _value,
-    f"{_NAME}Struct": lambda kind, teller: {"type": "object", "additionalProperties": _value(kind, teller)},
-    f"{_NAME}ListValue": lambda kind, teller: {"type": "array", "items": _value(kind, teller)},
+    f"{_NAME}Value": lambda _kind, _teller: {"description": "Any JSON."},
+    f"{_NAME}Struct": lambda _kind, _teller: {"type": "object"},
+    f"{_NAME}ListValue": lambda _kind, _teller: {"type": "array"},
     f"{_NAME}Empty": _empty,
     f"{_NAME}Any": _any,
 }
