@@ -157,16 +157,17 @@ def routes(options: argparse.Namespace) -> int:
     if options.json:
         _json({"routes": table})
         return OK
-    lines = [("ROUTE", "CALLS", "TARGET", "LINE")]
+    lines = [("ROUTE", "CALLS", "TARGET", "FROM")]
     for row in table:
-        when = row["when"]
-        assert isinstance(when, dict)  # noqa: S101  rows() makes it
-        calls = [f"{protocol} {call}" for protocol, call in when.items()]
-        target = f"{row['backend']}: {row['verb']} {row['target']}"
-        lines.append((str(row["route"]), calls[0], target, str(row["line"])))
-        lines.extend(("", call, "", "") for call in calls[1:])
+        first = (row["route"], f"{row['backend']}: {row['verb']} {row['target']}")
+        for number, call in enumerate(row["calls"]):
+            route, target = first if number == 0 else ("", "")
+            lines.append((route, f"{call['protocol']} {call['call']}", target, call["origin"]))
     widths = [max(len(line[column]) for line in lines) for column in range(4)]
     _say("\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines))
+    for row in table:
+        for call in row["left_out"]:
+            _say(f"left out: {row['route']} {call['protocol']} {call['call']} ({call['origin']}): {call['why']}")
     return OK
 
 

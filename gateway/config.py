@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from gateway import registry
-from gateway.codec import NO_CONTRACTS, Contracts, Format
-from gateway.contract import contracts
-from gateway.file import FileConfig, RouteConfig, ServiceConfig
+from gateway.codec import NO_CONTRACTS, Contract, Contracts, Format
+from gateway.contract import contracts, schema_contract
+from gateway.file import FileConfig, JsonConfig, RouteConfig, SchemaConfig, ServiceConfig
 from gateway.policy import PolicyConfig
 from gateway.port import BackendConfig, ListenerConfig, TargetConfig
 from gateway.remedy import did_you_mean, validated
@@ -42,6 +42,8 @@ class Route:
     """Where each call is written, by protocol and call, of a route that follows from an entry of `services:`; None where
     somebody wrote the route itself.
     """
+    contract: Contract | None = None
+    """Its own, where JSON Schemas say what its messages mean."""
     left_out: list[LeftOut] = field(default_factory=list)
     """Of such a route, the calls that cannot be served."""
 
@@ -83,8 +85,16 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
         for where, route in routes:
             to = target_of(config, route.to, where)
             policies = tuple(policies_of(source, route.policies, (*where, "policies")))
-            if to is not None:
-                config.routes.append(Route(route, where, to, policies))
+            if to is None:
+                continue
+            made = Route(route, where, to, policies)
+            if isinstance(route.contract, SchemaConfig):
+                if route.json_ != JsonConfig():
+                    source.wrong((*where, "json"), "is for contracts of protobuf: a JSON Schema says it all by itself")
+                made.contract = schema_contract(source, route.contract, to, (*where, "contract"))
+                if made.contract is None:
+                    continue
+            config.routes.append(made)
     return config
 
 

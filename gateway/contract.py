@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from gateway import registry
-from gateway.codec import NO_CONTRACTS, Contracts
+from gateway.codec import NO_CONTRACTS, Contract, Contracts, Type
+from gateway.file import SchemaConfig
 from gateway.part import Part
-from gateway.port import BackendConfig
+from gateway.port import BackendConfig, TargetConfig
 from gateway.remedy import did_you_mean, validated
 from gateway.source import Source, Where
 
@@ -31,6 +33,13 @@ class ContractConfig(Part, ABC):
 
         A relative path starts at `folder`. Raises ContractError.
         """
+
+
+class Compiled(Type, Protocol):
+    """A type from a schema."""
+
+    digest: str
+    """What the schema comes to, with all that it refers to."""
 
 
 class MisfitError(ValueError):
@@ -87,6 +96,40 @@ def _config(source: Source, entry: Entry, where: Where) -> ContractConfig | None
         source.wrong(where, str(error))
         return None
     return validated(source, model, entry, where)
+
+
+def schema_contract(source: Source, said: SchemaConfig, to: TargetConfig, where: Where) -> Contract | None:
+    """The contract of a route whose messages have JSON Schemas; what streams is what the target streams without one."""
+    unused = _unused(said, to)
+    if unused is not None:
+        source.wrong((*where, unused[0]), unused[1])
+        return None
+    try:
+        compiled: Callable[..., Compiled] = registry.load(registry.SCHEMA, "json")
+    except registry.MissingKindError as error:
+        source.wrong(where, str(error))
+        return None
+    kinds: list[Compiled] = []
+    for field, schema in (("request", said.request), ("reply", said.reply)):
+        try:
+            kinds.append(compiled(schema, source.folder, formats=said.formats))
+        except ContractError as error:
+            source.wrong((*where, field), str(error))
+    if len(kinds) < len(("request", "reply")):
+        return None
+    request, reply = kinds
+    return Contract(f"{request.name} -> {reply.name}", request, reply, to.many(None))
+
+
+def _unused(said: SchemaConfig, to: TargetConfig) -> tuple[str, str] | None:
+    """A schema that nothing would ever be held against."""
+    if said.request is None and said.reply is None:
+        return "request", "is missing, and so is reply: a contract has one of them at least"
+    if said.reply is not None and to.verb == "publish":
+        return "reply", "would never be asked: a publish answers a receipt, which is the gateway's own"
+    if said.request is not None and to.verb == "tail":
+        return "request", "would never be asked: a tail is asked for start and limit, which are the gateway's own"
+    return None
 
 
 def _written(entry: Entry) -> str:

@@ -60,7 +60,11 @@ def explain(plan: Plan, call: str, body: str | None = None) -> dict[str, Any]:
         if label != found.endpoint.route and binding.protocol == protocol
     }
     elsewhere = Counter(binding.protocol for _, binding in bindings.values() if binding.protocol != protocol)
-    told: dict[str, Any] = {"protocol": protocol, "call": target, "route": None, "others": others, "elsewhere": dict(elsewhere)}
+    left_out = [
+        {"route": route.name, **asdict(one)} for route in plan.routes for one in route.left_out if one.protocol == protocol
+    ]
+    told: dict[str, Any] = {"protocol": protocol, "call": target, "route": None, "others": others, "left_out": left_out}
+    told["elsewhere"] = dict(elsewhere)
     if found.error is not None:
         return {**told, "error": {"reason": found.error.reason.value, "detail": found.error.message}}
     route, binding = bindings[found.endpoint.route]
@@ -80,6 +84,7 @@ def _matched(plan: Plan, route: PlannedRoute, binding: Binding, found: Found) ->
         "route": route.name,
         "file": plan.config.source.file,
         "line": plan.config.source.line(binding.where),
+        "origin": binding.origin,
         "when": binding.when,
         "params": dict(found.params),
         "contract": route.contract.name if route.contract else None,
@@ -175,6 +180,8 @@ def text(told: Mapping[str, Any]) -> str:
         lines.append(f"no route has {told['protocol']} {told['call']}: {told['error']['detail']} ({told['error']['reason']})")
     else:
         lines.append(f"route {told['route']}  ({told['file']}:{told['line']}, {told['protocol']} {told['when']})")
+        if told["origin"] != f"{told['file']}:{told['line']}":
+            lines.append(f"  from {told['origin']}")
         lines += [f"  {name} = {value}" for name, value in told["params"].items()]
         if told["contract"]:
             lines.append(f"  contract {told['contract']}")
@@ -189,6 +196,8 @@ def text(told: Mapping[str, Any]) -> str:
     lines += [f"  {label}: {why}" for label, why in shown]
     if len(told["others"]) > len(shown):
         lines.append(f"  and {len(told['others']) - len(shown)} more; --json has them all")
+    for one in told["left_out"][:SHOWN]:
+        lines.append(f"left out: {one['route']} {one['call']} ({one['origin']}): {one['why']}")
     if told["elsewhere"]:
         counts = ", ".join(f"{count} {protocol}" for protocol, count in told["elsewhere"].items())
         lines.append(f"calls of other protocols, which cannot have it: {counts}")

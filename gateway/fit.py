@@ -161,13 +161,13 @@ def _contracts(config: Config, route: Route) -> Contracts | None:
     """The contract of the route's messages (its own or, unless told, the method that gRPC calls it by, or the one that it calls
     itself) and the target's; None where one is not known. They must say the same, but for the messages that a policy builds anew.
     """
-    own = route.config.contract
-    wanted: list[tuple[str, Where]] = [(own, ("contract",))] if isinstance(own, str) else []
+    own = route.contract or route.config.contract
+    wanted: list[tuple[Contract | str, Where]] = [(own, ("contract",))] if isinstance(own, Contract | str) else []
     wanted += [(called.call, ("when", "grpc")) for called in route.config.calls("grpc")]
     target = route.to.method()
     if target is not None:
         wanted.append((target, ("to", route.to.verb)))
-    found = [_known(config, route, name, where) for name, where in wanted]
+    found = [one if isinstance(one, Contract) else _known(config, route, one, where) for one, where in wanted]
     known = [contract for contract in found if contract is not None]
     if len(known) < len(found):
         return None
@@ -241,7 +241,8 @@ def _check_target(config: Config, route: Route, contracts: Contracts) -> None:
             places = [detail.pointer for detail in error.details if isinstance(detail, FieldError) and detail.pointer]
             what = f"{', '.join(places)} is wrong or missing; " if places else ""
             fields = ", ".join(dict.fromkeys(kind.fields))
-            config.source.wrong((*route.where, "example"), f"is no {kind.name}: {what}its fields are {fields}")
+            known = f"its fields are {fields}" if fields else error.message
+            config.source.wrong((*route.where, "example"), f"is no {kind.name}: {what}{known}")
 
 
 def _bind(
@@ -376,7 +377,7 @@ def _given(form: Format, to: TargetConfig, contract: Contract | None, protocol: 
         return _TAIL_OPTIONS, "start or limit, which is all that a WebSocket says before a tail"
     if form.opaque or (not form.typed and not isinstance(form.codec(None).decode(b"{}"), dict)):
         return (), f"a field: {form.name} has none"
-    if contract is None:
+    if contract is None or not contract.request.binary:
         return None, ""
     return contract.request.fields, f"a field of {contract.request.name}"
 

@@ -8,9 +8,9 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from gateway.description import documents, servers
 from gateway.errors import GatewayError
@@ -38,12 +38,13 @@ class Gateway:
         return self.view.addresses
 
 
-def rows(plan: Plan) -> list[dict[str, object]]:
+def rows(plan: Plan) -> list[dict[str, Any]]:
     """One row a route, for `/routes` and `polygate routes --json`."""
     return [
         {
             "route": route.name,
-            "when": {binding.protocol: binding.when for binding in route.bindings},
+            "calls": [{"protocol": one.protocol, "call": one.when, "origin": one.origin} for one in route.bindings],
+            "left_out": [asdict(one) for one in route.left_out],
             "backend": route.to.backend,
             "verb": route.to.verb,
             "target": getattr(route.to, route.to.verb),

@@ -74,7 +74,7 @@ def _route(
         unknown_query=service.unknown_query,
         method_override=service.method_override,
     )
-    return Route(route, to_where, to, policies, origins, left_out)
+    return Route(route, to_where, to, policies, origins, left_out=left_out)
 
 
 def _target(config: Config, to: Mapping[str, Any], contract: Contract) -> Mapping[str, Any]:

@@ -63,7 +63,7 @@ class Answer(Part):
         if self.body is None or self.fail is not None:
             return None
         kind = contract.reply
-        if isinstance(self.body, dict) and not kind.name.startswith("google.protobuf."):
+        if isinstance(self.body, dict) and kind.binary and not kind.name.startswith("google.protobuf."):
             strange = next((name for name in self.body if name not in kind.fields), None)
             if strange is not None:
                 return f"{strange} is no field of {kind.name}; there are {', '.join(dict.fromkeys(kind.fields))}"

@@ -82,7 +82,7 @@ def test_check_connect_says_what_cannot_even_be_opened(config, capsys, tmp_path)
 def test_routes_is_a_table(config, capsys):
     assert OK == main(["routes", config()])
     lines = capsys.readouterr().out.splitlines()
-    assert ["ROUTE", "CALLS", "TARGET", "LINE"] == lines[0].split()
+    assert ["ROUTE", "CALLS", "TARGET", "FROM"] == lines[0].split()
     assert lines[1].startswith("hello  rest ")
 
 

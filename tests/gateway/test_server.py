@@ -203,11 +203,13 @@ async def test_a_second_signal_leaves_without_waiting(made):
     assert "-one" in SAID
 
 
-def test_rows_tell_each_route(made):
+def test_rows_tell_each_route(made, tmp_path):
+    origin = f"{tmp_path}/gateway.yaml:3"
     assert [
         {
             "route": "hello",
-            "when": {"rest": "GET /hello"},
+            "calls": [{"protocol": "rest", "call": "GET /hello", "origin": origin}],
+            "left_out": [],
             "backend": "stub",
             "verb": "call",
             "target": "hello",

@@ -32,6 +32,8 @@ class ProtobufFormat:
     def codec(self, kind: Type | None) -> Codec:
         if kind is None:
             raise ValueError("protobuf has no meaning without a contract")
+        if not kind.binary:
+            raise ValueError(f"protobuf cannot write {kind.name}, which has no binary form: a JSON Schema says what JSON means")
         return _Codec(kind)
 
     def contracts(self, sets: Sequence[bytes]) -> Contracts:

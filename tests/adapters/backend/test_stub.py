@@ -25,6 +25,7 @@ class Kind:
 
     name = "t.T"
     fields = ("a",)
+    binary = True
 
     def __init__(self, *, whole: bool = True) -> None:
         self._whole = whole

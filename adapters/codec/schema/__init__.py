@@ -1,0 +1,271 @@
+"""Types from JSON Schemas (2020-12): what the messages of a route without protobuf mean. They have JSON, and no binary form.
+
+Validated by jsonschema-rs, with its linear regular expressions: no pattern and no message makes it take for ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import unquote, urlsplit
+
+import jsonschema_rs
+
+from adapters.codec.schema.wording import Finding, findings
+from gateway.codec import ABSENT, Bind, Given, JsonOptions, Rule, Value
+from gateway.contract import ContractError
+from gateway.errors import CallerError, FieldError, GatewayError, Reason
+from gateway.jsontext import loads
+from gateway.schema import Leaf, Schema, Schemas
+from gateway.transcode import merge
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+MAX_FILE = 4 << 20
+MAX_FILES = 1_000
+# The library makes every error before it gives the first; of a larger message only the first is told.
+MAX_VALUES = 500
+_PATTERNS = jsonschema_rs.RegexOptions()
+
+
+def compiled(schema: str | Mapping[str, Any] | None, folder: Path, *, formats: bool) -> SchemaType:
+    """The type of a schema: a path that starts at `folder`, the schema itself, or None for any JSON. Raises ContractError."""
+    if schema is None:
+        return SchemaType("any JSON", True, folder.resolve() / "-", formats=formats)
+    if isinstance(schema, str):
+        path = (folder / schema).resolve()
+        return SchemaType(schema, _read(path, schema), path, formats=formats)
+    return SchemaType(str(schema.get("title") or "the schema"), dict(schema), folder.resolve() / "-", formats=formats)
+
+
+def _read(path: Path, named: str) -> Any:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE + 1)
+    except OSError as error:
+        reason = (error.strerror or "no reason given").lower()
+        raise ContractError(f"{named} cannot be read ({reason}); it is looked for beside this file") from error
+    if len(content) > MAX_FILE:
+        raise ContractError(f"{named} is larger than {MAX_FILE >> 20} MiB")
+    try:
+        value = loads(content)
+    except GatewayError as error:
+        raise ContractError(f"{named} is not acceptable JSON: {error.message.partition(': ')[2]}") from error
+    if not isinstance(value, dict | bool):
+        raise ContractError(f"{named} is no JSON Schema: that is an object, or true or false")
+    return value
+
+
+class _Files:
+    """What `$ref` may lead to: files below the folder of the schema, and nothing over a network."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read = 0
+
+    def __call__(self, uri: str) -> Any:
+        parts = urlsplit(uri)
+        path = Path(unquote(parts.path)).resolve()
+        if parts.scheme != "file" or parts.netloc:
+            raise ContractError(f"{uri} is not fetched: a $ref leads to a file beside the schema")
+        if not path.is_relative_to(self._folder):
+            raise ContractError(f"{uri} is not read: a $ref leads to a file in the schema's folder or below")
+        self._read += 1
+        if self._read > MAX_FILES:
+            raise ContractError(f"its references lead to more than {MAX_FILES} files")
+        return _read(path, str(path.relative_to(self._folder)))
+
+
+class SchemaType:
+    """See `Type`."""
+
+    binary = False
+
+    def __init__(self, name: str, schema: Any, path: Path, *, formats: bool) -> None:
+        self.name = name
+        self._path = path
+        self._formats = formats
+        if isinstance(schema, dict) and schema.get("$schema", DIALECT).rstrip("#") != DIALECT:
+            raise ContractError(f"{name} is of another dialect ({schema['$schema']}): {DIALECT} is served")
+        at, files = path.as_uri(), _Files(path.parent)
+        try:
+            self._validator = jsonschema_rs.Draft202012Validator(
+                schema, pattern_options=_PATTERNS, validate_formats=formats, mask="it", base_uri=at, retriever=files
+            )
+            self._whole = jsonschema_rs.dereference(schema, draft=jsonschema_rs.Draft202012, base_uri=at, retriever=files)
+        except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
+            _refuse(name, error)
+        told = self._whole if isinstance(self._whole, dict) else {}
+        properties = told.get("properties")
+        self._properties: Mapping[str, Any] = properties if isinstance(properties, dict) else {}
+        self._closed = told.get("additionalProperties") is False
+        self.fields: tuple[str, ...] = tuple(self._properties)
+        self._converters = {field: _converter(one) for field, one in self._properties.items()}
+        self.digest = hashlib.sha256(json.dumps([self._whole, formats], sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def part(self) -> SchemaType:
+        """A schema cannot be told without what it requires: any JSON."""
+        return SchemaType("any JSON", True, self._path, formats=self._formats)
+
+    def under(self, options: JsonOptions) -> SchemaType:
+        """The options are those of protobuf's JSON mapping: loading a config refuses them here."""
+        del options
+        return self
+
+    def check(self, value: Value) -> Value:
+        """The very value. Raises CallerError(INVALID) with the places that do not fit."""
+        if self._validator.is_valid(value):
+            return value
+        errors = tuple(FieldError(one.pointer, one.detail) for one in self._findings(value))
+        raise CallerError(Reason.INVALID, "the message does not fit its schema", details=errors)
+
+    def _findings(self, value: Value) -> Sequence[Finding]:
+        if _within(value, MAX_VALUES):
+            return findings(self._validator.iter_errors(value))
+        try:
+            self._validator.validate(value)
+        except jsonschema_rs.ValidationError as error:
+            return findings(iter((error,)))
+        raise AssertionError("what is not valid is not valid the second time either")
+
+    def pack(self, _value: Value) -> NoReturn:
+        """Never called."""
+        raise AssertionError("a format that needs a binary form is refused when the config is loaded")
+
+    unpack = pack_json = unpack_json = pack
+
+    def bind(self, rule: Rule) -> Bind:
+        for name in (*rule.variables, *(() if rule.body in {"*", ""} else (rule.body,))):
+            if "." in name:
+                raise ValueError(f"{name}: of a message with a JSON Schema a call can say the properties at the top only")
+            if self._closed and name and name not in self._properties:
+                raise ValueError(f"{self.name} has no property {name}, and allows no other")
+        return _Binder(rule, self._converters).bind
+
+    def pick(self, field: str) -> Callable[[Value], Value]:
+        if self._closed and field not in self._properties:
+            raise ValueError(f"{self.name} has no property {field}, and allows no other")
+        return lambda value: value.get(field) if isinstance(value, dict) else None
+
+    def raw(self, field: str) -> bool:
+        """Never: a google.api.HttpBody is a protobuf message."""
+        del field
+        return False
+
+    def schema(self, schemas: Schemas, *, sent: bool, field: str = "", without: Sequence[str] = ()) -> Schema:
+        del schemas, sent
+        if field:
+            return _told(self._properties.get(field, {}))
+        told = _told(self._whole)
+        if without and told:
+            told["properties"] = {name: one for name, one in self._properties.items() if name not in without}
+            told["required"] = [name for name in told.get("required", ()) if name not in without]
+        return told
+
+    def leaves(self, schemas: Schemas, without: Sequence[str] = ()) -> Sequence[Leaf]:
+        del schemas
+        return [Leaf(name, name, _told(one)) for name, one in self._properties.items() if name not in without]
+
+
+def _refuse(name: str, error: Exception) -> NoReturn:
+    """A schema that cannot be used, in our words where the library's say nothing to whoever wrote it."""
+    why, at = str(error).splitlines()[0], ""
+    if isinstance(error, jsonschema_rs.ValidationError):
+        at = "".join(f"/{step}" for step in error.instance_path)
+        why = error.message.splitlines()[0]
+        if why.endswith('is not a "regex"'):
+            why = "this is no regular expression that is served (look-around and back-references can take for ever)"
+    why = why.rpartition("retrieving it failed: ")[2]
+    raise ContractError(f"{name}{f' at {at}' if at else ''}: {why}") from error
+
+
+def _within(value: Value, limit: int) -> bool:
+    """Whether a value has so few values in it."""
+    waiting = [value]
+    seen = 0
+    while waiting:
+        seen += 1
+        one = waiting.pop()
+        if isinstance(one, dict | list):
+            if seen + len(waiting) + len(one) > limit:
+                return False
+            waiting += one.values() if isinstance(one, dict) else one
+    return True
+
+
+def _told(schema: Any) -> Schema:
+    """A schema inside of a document: true is {}, and the document says the dialect."""
+    if not isinstance(schema, dict):
+        return {} if schema else {"not": {}}
+    return {key: value for key, value in schema.items() if key != "$schema"}
+
+
+class _Binder:
+    """Body, path and query as one JSON object; a text becomes what the schema has in its place."""
+
+    def __init__(self, rule: Rule, converters: Mapping[str, Callable[[str], Value]]) -> None:
+        self._rule = rule
+        self._converters = converters
+
+    def bind(self, value: Value, given: Given) -> Value:
+        fields: dict[str, Value] = {name: self._converted(name, text) for name, text in given.params.items()}
+        for name, text in self._asked(given):
+            converted = self._converted(name, text)
+            if name not in fields:
+                fields[name] = converted
+            elif isinstance(fields[name], list) and isinstance(converted, list) and name not in given.params:
+                fields[name] += converted
+            else:
+                raise CallerError(Reason.MALFORMED, f"{name} is given twice", details=(FieldError(f"/{name}", "is given twice"),))
+        if value is ABSENT:
+            if self._rule.body == "*" and not fields:
+                raise CallerError(Reason.MALFORMED, "the body is empty")
+            return fields
+        return merge(value if self._rule.body == "*" else {self._rule.body: value}, fields)
+
+    def _asked(self, given: Given) -> Iterator[tuple[str, str]]:
+        """The parameters of the query that are part of the message."""
+        if self._rule.body == "*":
+            return
+        for name, text in given.query:
+            if self._rule.unknown_query == "reject" or name in self._converters:
+                yield name, text
+
+    def _converted(self, name: str, text: str) -> Value:
+        convert = self._converters.get(name)
+        return text if convert is None else convert(text)
+
+
+def _converter(schema: Any) -> Callable[[str], Value]:
+    """A text of path or query as the schema's type. What does not fit stays as it is, for the schema to say so."""
+    said = schema.get("type") if isinstance(schema, dict) else None
+    kinds = [said] if isinstance(said, str) else said if isinstance(said, list) else []
+    if "array" in kinds:
+        inner = _converter(schema.get("items"))
+        return lambda text: [inner(text)]
+    known = [_READERS[kind] for kind in kinds if kind in _READERS]
+    if "string" in kinds or not known:
+        return str
+
+    def convert(text: str) -> Value:
+        return next((value for read in known if (value := read(text)) is not None), text)
+
+    return convert
+
+
+def _number(text: str, kind: type[int] | tuple[type[int], type[float]]) -> int | float | None:
+    try:
+        value = loads(text.encode())
+    except GatewayError:
+        return None
+    return value if isinstance(value, kind) and not isinstance(value, bool) else None
+
+
+_READERS: Mapping[str, Callable[[str], Value]] = {
+    "boolean": {"true": True, "false": False}.get,
+    "integer": lambda text: _number(text, int),
+    "number": lambda text: _number(text, (int, float)),
+}
