@@ -83,13 +83,17 @@ _json = st.recursive(
 
 @given(_json)
 def test_whatever_json_says_goes_through_as_it_is(value):
-    found = evaluated("body", value)
-    assert json.dumps(value, sort_keys=True) == json.dumps(found, sort_keys=True)
+    for text in ("body", "[body][0]"):
+        assert json.dumps(value, sort_keys=True) == json.dumps(evaluated(text, value), sort_keys=True)
+
+
+def test_what_is_only_fetched_keeps_its_order():
+    assert list("zyxabc") == list(evaluated("body.a", {"a": dict.fromkeys("zyxabc", 1)}))
 
 
 def test_what_an_expression_makes_is_the_same_bytes_each_time():
     body = dict.fromkeys("zyxabc", 1)
-    assert [list("abcxyz")] * 3 == [list(evaluated("body", body)) for _ in range(3)]
+    assert [list("abcxyz")] * 3 == [list(evaluated("[body][0]", body)) for _ in range(3)]
 
 
 def test_nulls_leave_pythons_own_none_alone():
@@ -127,8 +131,9 @@ def test_what_cannot_be_worked_out_is_told_without_an_echo(text, why):
 @pytest.mark.parametrize("body", ["a\0b", {"a\0": 1}, [["\0"]]])
 def test_a_text_that_the_library_would_cut_short_is_refused(body):
     with pytest.raises(CallerError, match="NUL"):
-        evaluated("body", body)
-    assert "\\u0000" == evaluated("body", "\\u0000")
+        evaluated("body == 1", body)
+    assert body == evaluated("body", body)
+    assert evaluated("body == r'\\u0000'", "\\u0000")
 
 
 @pytest.mark.parametrize(
