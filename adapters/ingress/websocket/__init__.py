@@ -13,17 +13,28 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.extensions.permessage_deflate import enable_server_permessage_deflate
 from websockets.http11 import Request, Response
 
+from adapters.grpc.timeout import NAME, seconds_of
+from adapters.ingress.websocket.enveloped import Enveloped
 from adapters.ingress.websocket.exchange import RESTART, Conversation
 from adapters.ingress.websocket.framing import Refusal, Terms
-from adapters.ingress.websocket.handshake import add_headers, check, headers_of, refusal, refusal_of_status, split_target
+from adapters.ingress.websocket.handshake import (
+    add_headers,
+    check,
+    headers_of,
+    refusal,
+    refusal_of_status,
+    split_target,
+    subprotocols,
+)
 from adapters.ingress.websocket.wire import Wire
+from adapters.websocket.envelope import SUBPROTOCOL
 from gateway.codec import Contract, HttpBinding
-from gateway.errors import GatewayError, Reason
+from gateway.errors import Allowed, CallerError, GatewayError, Reason
 from gateway.exchange import Call, new_id
-from gateway.message import BYTES, JSON, PROTOBUF, TEXT, Many
+from gateway.message import BYTES, JSON, PROTOBUF, TEXT, Headers, Many
 from gateway.part import Written
 from gateway.port import Address, Bind, ListenerConfig, View, limit_unsent, split_bind
-from gateway.route import Found
+from gateway.route import Endpoint, Found
 from gateway.task import Tasks
 from gateway.tls import ListenerTls
 
@@ -63,8 +74,9 @@ class Config(ListenerConfig):
     binary: Literal["protobuf", "bytes"] = "protobuf"
     """What binary frames hold."""
     subprotocols: tuple[Annotated[str, _SUBPROTOCOL], ...] = ()
-    """Names that a caller may ask for; the first of these that it offers is agreed on. `json` and `protobuf` choose the format
-    of replies; without one they come in the format of the latest request."""
+    """Names that a caller may ask for; the first of these that it offers is agreed on, and after them `polygate.v1`, under which
+    frames are envelopes. `json` and `protobuf` choose the format of replies; without one they come in that of the latest
+    request."""
     origins: tuple[Annotated[str, _ORIGIN], ...] = Field(default=(), examples=[["https://shop.example"]])
     """Whose pages may connect besides those of the same host; "*" for anybody's. A caller that is no browser names none."""
     compression: Literal["none", "deflate"] = "none"
@@ -108,6 +120,7 @@ class WebSocket:
         self._wires: set[Wire] = set()
         self._emptied = asyncio.Event()
         self._talks: dict[ServerConnection, Conversation] = {}
+        self._subprotocols = tuple(dict.fromkeys((*config.subprotocols, SUBPROTOCOL)))
         self._types = {"json": JSON, "text": TEXT, "protobuf": PROTOBUF, "bytes": BYTES}
         self._terms = self._made_terms()
 
@@ -126,7 +139,7 @@ class WebSocket:
             ping_interval=config.ping_interval,
             ping_timeout=config.ping_timeout,
             extensions=enable_server_permessage_deflate(None) if config.compression == "deflate" else (),
-            subprotocols=config.subprotocols,
+            subprotocols=self._subprotocols,
             refuse=refusal_of_status,
             logger=wire_log,
         )
@@ -207,15 +220,20 @@ class WebSocket:
         target = request.path.partition("?")[0]
         headers = headers_of(request)
         query: tuple[tuple[str, str], ...] = ()
+        seconds: float | None = None
         try:
             check(request, self._config.origins)
             target, query = split_target(request.path)
+            seconds = seconds_of(headers.get(NAME))
             found = self._view.find("websocket", target, headers, query)
             endpoint = found.endpoint
         except GatewayError as error:
             endpoint = self._view.refuse("websocket", error)
-        offered = [name.strip() for value in request.headers.get_all("Sec-WebSocket-Protocol") for name in value.split(",")]
-        agreed = next((name for name in self._config.subprotocols if name in offered), "")
+        agreed = ""
+        if found is not None and found.error is None:
+            offered = subprotocols(Headers((name.lower(), value) for name, value in request.headers.raw_items()))
+            agreed = next((name for name in self._subprotocols if name in offered), "")
+            endpoint = self._speaking(endpoint, agreed)
         call = Call(
             id=new_id(),
             protocol="websocket",
@@ -223,13 +241,27 @@ class WebSocket:
             headers=headers,
             params=found.params if found else {},
             query=query,
-            many=Many.BOTH,
+            many=endpoint.many if agreed == SUBPROTOCOL else Many.BOTH,
+            deadline=None if seconds is None else asyncio.get_running_loop().time() + seconds,
             peer=str(wire.remote_address[0]) if wire.remote_address else "",
             accepts=_ACCEPTS.get(agreed, ""),
         )
-        talk = self._talks[wire] = Conversation(wire, call, self._config.close_timeout)
+        talk = self._talks[wire] = self._talk(wire, call, agreed)
         talk.start(endpoint.handler, self._tasks)
         return talk
+
+    def _talk(self, wire: Wire, call: Call, agreed: str) -> Conversation:
+        config = self._config
+        if agreed == SUBPROTOCOL:
+            return Enveloped(wire, call, self._types[config.binary], config.open_timeout, config.close_timeout)
+        return Conversation(wire, call, config.close_timeout)
+
+    def _speaking(self, endpoint: Endpoint, agreed: str) -> Endpoint:
+        """The endpoint, unless it cannot be called by what was agreed on."""
+        if endpoint.many is not Many.REQUESTS or agreed == SUBPROTOCOL:
+            return endpoint
+        text = f"this method replies once all requests are sent, which a WebSocket can say by the subprotocol {SUBPROTOCOL} alone"
+        return self._view.refuse("websocket", CallerError(Reason.UPGRADE_REQUIRED, text, details=(Allowed((SUBPROTOCOL,)),)))
 
     async def _verdict(self, talk: Conversation, wire: Wire) -> GatewayError | None:
         """Why the handler refuses; None where it accepts."""

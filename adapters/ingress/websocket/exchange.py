@@ -90,14 +90,18 @@ class Conversation(Exchange):
         wire = self._wire
         body = message.body
         wire.write(body, text=message.content_type in _TEXTS and (body.isascii() or _is_text(body)))
-        self._sent += 1
-        if wire.paused:
-            await wire.room()
-        elif self._sent % BURST == 0 or self._inbox.ended:
-            await asyncio.sleep(0)
+        await self._pace()
         if isinstance(message, Failure) and message.error is not None and message.error.reason in _CLOSING:
             row = TABLE[message.error.reason]
             self.end(row.close, row.title)
+
+    async def _pace(self) -> None:
+        """Wait while the caller is slow, and let others have their turn."""
+        self._sent += 1
+        if self._wire.paused:
+            await self._wire.room()
+        elif self._sent % BURST == 0 or self._inbox.ended:
+            await asyncio.sleep(0)
 
     # The listener's side
 
@@ -134,14 +138,23 @@ class Conversation(Exchange):
         self.task.cancel()
 
     def outcome(self) -> Ending:
-        """How it has ended, once the task is done; the last frame is written here where it was an error."""
+        """How it has ended, once the task is done; the last frame is written here."""
         error = self.error
         if error is None and not self.task.cancelled() and self.task.exception() is not None:
             error = GatewayError(Reason.BUG, f"something went wrong here ({self.call.id})")
         if error is not None:
             row = TABLE[error.reason]
-            self._wire.write(problem_body(error, self.call.id), text=True)
+            self._failed(error)
             return Ending(row.close, row.title)
+        ending = Ending(RESTART, "restarting") if self.task.cancelled() else Ending(NORMAL, "")
         if self._ending is not None and (self.task.cancelled() or self._inbox.told):
-            return self._ending
-        return Ending(RESTART, "restarting") if self.task.cancelled() else Ending(NORMAL, "")
+            ending = self._ending
+        self._finished()
+        return ending
+
+    def _failed(self, error: GatewayError) -> None:
+        """Say why it has failed."""
+        self._wire.write(problem_body(error, self.call.id), text=True)
+
+    def _finished(self) -> None:
+        """Say that it has ended otherwise."""

@@ -22,10 +22,11 @@ MAX_FIELDS = 100
 KEY_BYTES = 16
 _METHODS = frozenset({"HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?\Z")
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _DEFAULT_PORT = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
 # Of the handshake itself: they say nothing of the call, and an answer has its own.
-_HANDSHAKE = frozenset(
+HANDSHAKE = frozenset(
     {
         "connection",
         "content-length",
@@ -72,6 +73,7 @@ def check(request: Request, origins: Sequence[str]) -> None:
     if not request.path.startswith("/"):
         raise CallerError(Reason.MALFORMED, "the request target must be a path")
     _check_upgrade(headers)
+    subprotocols(headers)
     _check_origin(headers, hosts[0], origins)
 
 
@@ -88,6 +90,14 @@ def _check_upgrade(headers: Headers) -> None:
         valid = False
     if not valid:
         raise CallerError(Reason.MALFORMED, "the request needs one valid Sec-WebSocket-Key")
+
+
+def subprotocols(headers: Headers) -> tuple[str, ...]:
+    """What the caller offers to speak (RFC 6455, 4.1): tokens, none of them twice."""
+    names = tuple(name.strip(" \t") for value in headers.all("sec-websocket-protocol") for name in value.split(","))
+    if not all(_TOKEN.match(name) for name in names) or len(set(names)) < len(names):
+        raise CallerError(Reason.MALFORMED, "Sec-WebSocket-Protocol names words without spaces, each once")
+    return names
 
 
 def _check_origin(headers: Headers, host: str, origins: Sequence[str]) -> None:
@@ -109,7 +119,7 @@ def _check_origin(headers: Headers, host: str, origins: Sequence[str]) -> None:
 def headers_of(request: Request) -> Headers:
     """The caller's own headers."""
     pairs = ((name.lower(), value) for name, value in request.headers.raw_items())
-    return Headers(pair for pair in pairs if pair[0] not in _HANDSHAKE)
+    return Headers(pair for pair in pairs if pair[0] not in HANDSHAKE)
 
 
 def split_target(path: str) -> tuple[str, tuple[tuple[str, str], ...]]:
@@ -153,6 +163,8 @@ def refusal(error: GatewayError, exchange_id: str) -> Response:
     elif error.reason is Reason.UPGRADE_REQUIRED:
         headers["Upgrade"] = "websocket"
         headers["Sec-WebSocket-Version"] = "13"
+        if names := allowed(error):
+            headers["Sec-WebSocket-Protocol"] = ", ".join(names)
     return Response(row.http, row.title, headers, body)
 
 
@@ -165,7 +177,7 @@ def refusal_of_status(status: int) -> Response:
 def add_headers(response: Response, headers: Headers, exchange_id: str) -> None:
     """What `accept` was given, on the 101. Names of our own and of the handshake stay off the wire."""
     for name, value in headers:
-        if not name.startswith(":") and name not in _HANDSHAKE:
+        if not name.startswith(":") and name not in HANDSHAKE:
             response.headers[name] = value
     if "x-request-id" not in response.headers:
         response.headers["X-Request-Id"] = exchange_id

@@ -6,6 +6,7 @@ The library's own connection looks at text only when it is asked for, and waits 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol, cast
 
@@ -43,6 +44,10 @@ class Talk(Protocol):
         """The caller goes: by a close frame, or without a word."""
 
 
+Take = Callable[[bytes, bool], bool]
+"""Takes a frame, which is text or not, in the place of the inbox. True where the inbox is full."""
+
+
 class Count(Protocol):
     """Who keeps count of the connections."""
 
@@ -64,6 +69,7 @@ class Wire(ServerConnection):
         self._count = count
         self.talk: Talk | None = None
         self.inbox = Inbox(terms.max_queue, self._resume)
+        self.take: Take | None = None
         self.open_until = self.loop.time() + terms.open_timeout
         self._head = 0
         self._rest = bytearray()
@@ -152,7 +158,8 @@ class Wire(ServerConnection):
             except UnicodeDecodeError:
                 self.fail(INVALID_DATA, "text is not UTF-8")
                 return
-        if self.inbox.put(Message(body, content_type)) and not self.transport.is_closing():
+        full = self.inbox.put(Message(body, content_type)) if self.take is None else self.take(body, text)
+        if full and not self.transport.is_closing():
             self.transport.pause_reading()
 
     # The way out

@@ -11,6 +11,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from adapters.ingress.websocket import Config
+from adapters.websocket.envelope import END, SUBPROTOCOL, Envelope, read, write
 from gateway.errors import Reason
 from gateway.message import JSON, Headers, Many
 from gateway.port import View
@@ -137,3 +138,79 @@ class WebSocketDriver(Driver):
 
     def status(self, reason: Reason) -> int:
         return TABLE[reason].http
+
+
+class EnvelopedConversation(Conversation):
+    """The caller's end under polygate.v1: what the bare wire cannot say is said."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self._headers = headers_of([])
+        self._problem: dict[str, object] = {}
+        self._trailers = False
+
+    async def say(self, envelope: Envelope) -> None:
+        with suppress(ConnectionClosed):
+            await self._socket.send(write(envelope, text=True).decode())
+
+    async def send(self, body: bytes) -> None:
+        await self.say(Envelope("message", body))
+
+    async def finish(self) -> None:
+        await self.say(END)
+
+    async def receive(self) -> bytes:
+        while True:
+            try:
+                envelope = read(await self._socket.recv(decode=False), text=True)
+            except ConnectionClosed:
+                raise EndedError(self._answer()) from None
+            if envelope.kind == "message":
+                return envelope.body
+            if envelope.kind == "headers":
+                self._headers = envelope.headers
+            elif envelope.kind == "trailers":
+                self._trailers = True
+            else:
+                self._problem = dict(envelope.problem or {})
+
+    async def leave(self) -> None:
+        self._socket.transport.abort()
+
+    def _answer(self) -> Answer:
+        problem = self._problem
+        return Answer(
+            clean=self._socket.close_code == 1000 and self._trailers and not problem,
+            status=problem.get("status"),
+            reason=str(problem.get("reason", "")),
+            id=str(problem.get("id", self._headers.get("x-request-id") or "")),
+            text=f"{problem} {self._socket.close_reason} {self._headers}",
+            headers=self._headers,
+        )
+
+
+class EnvelopedDriver(WebSocketDriver):
+    least: ClassVar[Many] = Many.NEITHER
+    half_close: ClassVar[bool] = True
+
+    @asynccontextmanager
+    async def conversing(self) -> AsyncIterator[Conversation]:
+        try:
+            socket = await connect(
+                f"ws://{self.address}{PATH}",
+                additional_headers=[SENT],
+                subprotocols=[SUBPROTOCOL],
+                compression=None,
+                proxy=None,
+                max_queue=1,
+                close_timeout=1,
+            )
+        except InvalidStatus as error:
+            yield Refused(error)
+            return
+        try:
+            talk = EnvelopedConversation(socket)
+            await talk.say(Envelope("headers"))
+            yield talk
+        finally:
+            await socket.close()
