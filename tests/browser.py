@@ -24,7 +24,7 @@ class NoBrowserError(Exception):
     """There is none to be had, and how to get one."""
 
 
-def found(where: str) -> str:
+def browser(where: str) -> str:
     """The path of the browser that `--browser` names. Raises NoBrowserError."""
     names = NAMES if where in {"auto", "must"} else (where,)
     for name in names:

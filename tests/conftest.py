@@ -1,4 +1,4 @@
-"""Fixtures for every test: a real Kafka, counted.
+"""Fixtures for every test: a real Kafka, counted, and a real browser.
 
 A test that needs Kafka never skips for want of one: without a broker it fails and says how to get one.
 """
@@ -13,6 +13,7 @@ from uuid import uuid4
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from tests.browser import NoBrowserError, Page, browser, browsing
 from tests.kafka_broker import HOW_TO_GET_ONE, Broker, DockerBroker, NoKafkaError, ScriptBroker, answers, own
 
 # What the suites assert is told in full only if pytest sees them before anybody imports them.
@@ -41,6 +42,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="WHERE",
         help="host:port of a broker, auto (Docker if it works, else Java), docker, java, or none: whatever needs one "
         "fails at once (default: $KAFKA_BOOTSTRAP, else auto)",
+    )
+    parser.addoption(
+        "--browser",
+        default=os.environ.get("CHROMIUM") or "auto",
+        metavar="WHICH",
+        help="path of a Chromium, auto (whichever is installed; without one, what needs it is skipped and says so), or must: "
+        "without one it fails (default: $CHROMIUM, else auto)",
     )
 
 
@@ -129,6 +137,20 @@ def broker(_breakable: Broker) -> Iterator[Broker]:
         yield _breakable
     finally:
         _breakable.mend()
+
+
+@pytest.fixture
+async def page(pytestconfig: pytest.Config) -> AsyncIterator[Page]:
+    """Yield a page of a real browser, which keeps nothing and reaches this machine alone."""
+    where = pytestconfig.getoption("--browser")
+    try:
+        path = browser(where)
+    except NoBrowserError as exc:
+        if where == "auto":
+            pytest.skip(f"--browser=auto: {exc}")
+        pytest.fail(str(exc), pytrace=False)
+    async with browsing(path) as page:
+        yield page
 
 
 @pytest.fixture
