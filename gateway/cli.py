@@ -21,18 +21,16 @@ from gateway.description import NOT_YET, servers, sockets
 from gateway.description.asyncapi import asyncapi
 from gateway.description.openapi import openapi
 from gateway.document import schema
-from gateway.errors import GatewayError, Reason
 from gateway.manual import EPILOG, EXAMPLES
 from gateway.plan import Plan, plan
 from gateway.policy.observe import flush
-from gateway.port import BackendConfig
+from gateway.probe import AskingError, drift, unready
 from gateway.server import Gateway, StartError, rows, serve
 from gateway.source import ConfigError
 
 T = TypeVar("T")
 OK, WRONG, USAGE, NOT_STARTED = 0, 1, 2, 3
 DEFAULT = Path("config/gateway.yaml")
-ASK_S = 5
 
 
 def _say(text: str) -> None:
@@ -79,53 +77,39 @@ def run(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Tell every problem of a config; with --connect ask its backends too."""
+    """Tell every problem of a config; with --connect ask its backends too, with --running a gateway that has loaded it."""
     planned = plan(options.config)
-    reasons = _asyncio(_unready(planned)) if options.connect else {}
+    reasons = _asyncio(unready(planned.config.backends)) if options.connect else {}
+    drifted = _drifted(options.running, planned) if options.running is not None else []
+    ok = not reasons and not drifted
     if options.json:
         backends = dict.fromkeys(planned.config.backends, "ready") | reasons if options.connect else {}
-        _json({"ok": not reasons, "routes": len(planned.routes), "problems": [], "backends": backends})
+        _json({"ok": ok, "routes": len(planned.routes), "problems": [], "backends": backends, "drift": drifted})
     for name, reason in reasons.items():
         _complain(f"{options.config} backends.{name}: {reason}")
-    if reasons:
+    for text in drifted:
+        _complain(f"{options.running} {text}")
+    if not ok:
         return WRONG
     if not options.json:
         asked = f", {_count(planned.config.backends, 'backend')} answered" if options.connect else ""
         counts = f"{_count(planned.routes, 'route')}, {_count(planned.config.listeners, 'listener')}"
-        _say(f"{options.config}: {counts}: all fits{asked}")
+        left = sum(len(route.left_out) for route in planned.routes)
+        left_out = f"; {_count(range(left), 'call')} of services left out (`polygate routes` says why)" if left else ""
+        _say(f"{options.config}: {counts}: all fits{asked}{left_out}")
     return OK
+
+
+def _drifted(url: str, planned: Plan) -> list[str]:
+    """What a running gateway has otherwise, or why it does not say."""
+    try:
+        return list(drift(url, planned.config.contracts.digests))
+    except AskingError as error:
+        return [str(error)]
 
 
 def _count(things: Sized, noun: str) -> str:
     return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
-
-
-async def _unready(planned: Plan) -> dict[str, str]:
-    """Why each backend that is not ready is not."""
-    backends = planned.config.backends
-    reasons = await asyncio.gather(*map(_asked, backends.values()))
-    return {name: reason for name, reason in zip(backends, reasons, strict=True) if reason is not None}
-
-
-async def _asked(config: BackendConfig) -> str | None:
-    reason = f"no answer within {ASK_S} s"
-    try:
-        async with config.build() as backend, asyncio.timeout(ASK_S):
-            # Entering does not wait for the peer: it may be away only because nobody has connected yet.
-            while True:
-                try:
-                    await backend.check()
-                except GatewayError as error:
-                    reason = error.message
-                    if error.reason is not Reason.UNREACHABLE:
-                        return reason
-                else:
-                    return None
-                await asyncio.sleep(0.2)
-    except TimeoutError:
-        return reason
-    except (GatewayError, OSError, ValueError, RuntimeError) as error:
-        return str(error)
 
 
 def explain_call(options: argparse.Namespace) -> int:
@@ -252,6 +236,9 @@ def parser() -> argparse.ArgumentParser:
     running.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info", help="info unless told")
     checking = _command(commands, "check", check)
     checking.add_argument("--connect", action="store_true", help="ask every backend whether it is there, too")
+    checking.add_argument(
+        "--running", metavar="URL", help="ask a gateway's admin listener whether it has the contracts that load now, too"
+    )
     explaining = _command(commands, "explain", explain_call)
     explaining.add_argument("call", help="the call, as its protocol writes it (see the examples)")
     explaining.add_argument(

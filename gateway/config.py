@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from gateway import registry
 from gateway.codec import NO_CONTRACTS, Contract, Contracts, Format
-from gateway.contract import contracts, schema_contract
+from gateway.contract import contracts, schema_contract, schema_digests
 from gateway.file import FileConfig, JsonConfig, RouteConfig, SchemaConfig, ServiceConfig
 from gateway.policy import PolicyConfig
 from gateway.port import BackendConfig, ListenerConfig, TargetConfig
@@ -94,6 +94,8 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
                 made.contract = schema_contract(source, route.contract, to, (*where, "contract"))
                 if made.contract is None:
                     continue
+                digests = schema_digests(route.name, route.contract, made.contract)
+                config.contracts = replace(config.contracts, digests={**config.contracts.digests, **digests})
             config.routes.append(made)
     return config
 

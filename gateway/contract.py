@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from gateway import registry
 from gateway.codec import NO_CONTRACTS, Contract, Contracts, Type
@@ -119,6 +119,16 @@ def schema_contract(source: Source, said: SchemaConfig, to: TargetConfig, where:
         return None
     request, reply = kinds
     return Contract(f"{request.name} -> {reply.name}", request, reply, to.many(None))
+
+
+def schema_digests(route: str, said: SchemaConfig, contract: Contract) -> dict[str, str]:
+    """What the schemas of a route come to, by their paths; one that stands in the config is called after its route."""
+    sides = (("request", said.request, contract.request), ("reply", said.reply, contract.reply))
+    return {
+        schema if isinstance(schema, str) else f"{route} {side}": cast("Compiled", kind).digest
+        for side, schema, kind in sides
+        if schema is not None
+    }
 
 
 def _unused(said: SchemaConfig, to: TargetConfig) -> tuple[str, str] | None:

@@ -27,6 +27,8 @@ its exchanges have ended (`drain` in the file says how long they have); a second
 examples:
   polygate check my.yaml                           every problem: file:line, path, remedy
   polygate check --connect my.yaml                 and whether each backend answers, within 5 s
+  polygate check --running http://127.0.0.1:9900 my.yaml
+                                                   and whether the gateway that runs there has the contracts that load now
   polygate check --json my.yaml | jq .problems     for programs
 """,
     "explain": """\

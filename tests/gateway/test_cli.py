@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import __version__, cli
+from gateway import __version__, cli, probe
 from gateway.cli import NOT_STARTED, OK, USAGE, WRONG, main
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +65,7 @@ def test_check_connect_asks_the_backends(config, capsys):
 
 
 def test_check_connect_says_which_backend_is_not_there(config, capsys, monkeypatch):
-    monkeypatch.setattr(cli, "ASK_S", 0.3)
+    monkeypatch.setattr(probe, "ASK_S", 0.3)
     path = config(GOOD.replace("backends: {", 'backends: {away: {kind: http, url: "http://127.0.0.1:1"}, '))
     assert WRONG == main(["check", "--connect", "--json", path])
     out, err = capsys.readouterr()

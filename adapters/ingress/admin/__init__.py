@@ -45,6 +45,7 @@ class Admin:
             "/readyz": self._readyz,
             "/metrics": self._metrics,
             "/routes": self._routes,
+            "/contracts": self._contracts,
         }
 
     @asynccontextmanager
@@ -115,6 +116,10 @@ class Admin:
 
     async def _routes(self) -> web.Response:
         return _json({"routes": list(self._view.routes)})
+
+    async def _contracts(self) -> web.Response:
+        """What each file of the contracts came to when it was loaded, for `polygate check --running`."""
+        return _json({"contracts": dict(self._view.contracts.digests)})
 
 
 class _Connection(RequestHandler):

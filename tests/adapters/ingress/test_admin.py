@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from adapters.ingress.admin import Config
+from gateway.codec import Contracts
 from gateway.errors import BackendError, Reason
 from gateway.port import View
 
@@ -137,3 +138,11 @@ async def test_what_is_no_http_is_refused_without_an_echo_or_a_library_s_name(se
     assert answer.split()[1].startswith(b"4")
     for word in (b"aiohttp", b"Python", b"script", b"nonsense", b"Traceback", b"yyyy"):
         assert word not in answer
+
+
+async def test_contracts_are_told_by_what_their_files_come_to():
+    known = view()
+    known.contracts = Contracts({}, digests={"shop/v1/shop.proto": "0123456789abcdef"})
+    async with asking(known) as ask:
+        status, _, body = await ask("/contracts")
+    assert (200, {"contracts": {"shop/v1/shop.proto": "0123456789abcdef"}}) == (status, body)
