@@ -10,12 +10,24 @@ from http import HTTPStatus
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from yarl import URL
 
 from adapters.backend.http.answer import Reading
 from adapters.backend.http.call import STREAMS, Calling, Manner, Pool, Request
-from adapters.backend.http.request import BODILESS, CALL, CONTROL, SAFE, Outgoing, Path, header_name, path_templates
+from adapters.http.request import (
+    BACK,
+    BODILESS,
+    CALL,
+    CONTROL,
+    FORWARD,
+    SAFE,
+    HeaderName,
+    Outgoing,
+    Path,
+    path_templates,
+)
+from adapters.http.tls import Tls
 from gateway.codec import Contract
 from gateway.errors import BackendError, Reason
 from gateway.exchange import Handler
@@ -23,33 +35,10 @@ from gateway.message import JSON, PROTOBUF, Many
 from gateway.part import Written
 from gateway.port import BackendConfig, Target, TargetConfig
 from gateway.template import Template
-from gateway.tls import BackendTls
 
 CHECK_S = 2.0
 # How a reply type's message with nothing set is written, for a 204 to a caller who must have one.
 _EMPTY = {JSON: b"{}", PROTOBUF: b""}
-
-HeaderName = Annotated[str, AfterValidator(header_name)]
-
-FORWARD = ("accept-language", "traceparent", "tracestate", "x-request-id")
-BACK = (
-    *("allow", "cache-control", "content-disposition", "content-language", "deprecation", "etag", "expires", "last-modified"),
-    *("link", "location", "retry-after", "sunset", "vary", "www-authenticate"),
-)
-
-
-class Tls(BackendTls):
-    """How an https server is known, and how we are known to it."""
-
-    verify: bool = True
-    """False takes any certificate: for tests alone."""
-
-    def context(self) -> ssl.SSLContext:
-        context = super().context()
-        if not self.verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
 
 
 class CallTo(TargetConfig):

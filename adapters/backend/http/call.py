@@ -13,7 +13,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.connector import Connection
 
 from adapters.backend.http.answer import Ndjson, Reading, Sse, media_type
-from adapters.backend.http.request import BODILESS, Outgoing, opener
+from adapters.http.request import BODILESS, Outgoing, opener
 from gateway.errors import BackendError, Reason
 from gateway.exchange import EndOfMessages, Exchange
 from gateway.framing import LINES, NDJSON, SSE, ndjson

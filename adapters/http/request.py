@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import Annotated
 from urllib.parse import quote
 
 from multidict import CIMultiDict
+from pydantic import AfterValidator
 from yarl import URL
 
 from gateway.errors import CallerError, Reason
@@ -44,6 +46,15 @@ def header_name(name: str) -> str:
     if name.lower() in NEVER_SENT:
         raise ValueError(f"{name} belongs to the connection or to the body, and is never set by hand")
     return name.lower()
+
+
+HeaderName = Annotated[str, AfterValidator(header_name)]
+
+FORWARD = ("accept-language", "traceparent", "tracestate", "x-request-id")
+BACK = (
+    *("allow", "cache-control", "content-disposition", "content-language", "deprecation", "etag", "expires", "last-modified"),
+    *("link", "location", "retry-after", "sunset", "vary", "www-authenticate"),
+)
 
 
 def path_templates(path: str) -> list[str]:
