@@ -125,6 +125,7 @@ def _fit(config: Config, wires: Mapping[str, Sequence[Wire]], route: Route) -> P
         generated=generated,
         left_out=tuple(route.left_out),
         condition=condition,
+        method_override=route.config.method_override,
     )
 
 
@@ -154,7 +155,7 @@ def _check_policies(config: Config, route: Route) -> None:
     for number, (where, policy) in enumerate(placed):
         before = [other for _, other in placed[:number]]
         for field, refusal in policy.refusals(before, everywhere if number < len(config.policies) else here):
-            source.wrong((*where, field), refusal)
+            source.wrong((*where, field) if isinstance(field, str) else (*where, *field), refusal)
 
 
 def _contracts(config: Config, route: Route) -> Contracts | None:

@@ -46,9 +46,9 @@ class PolicyConfig(Part, ABC):
         """Whose messages it builds anew, so that what comes out has another type than what went in."""
         return Many.NEITHER
 
-    def refusals(self, before: Sequence[PolicyConfig], limit: int | None) -> Sequence[tuple[str, str]]:
+    def refusals(self, before: Sequence[PolicyConfig], limit: int | None) -> Sequence[tuple[str | tuple[str | int, ...], str]]:
         """Why it cannot work behind those that run before it, on listeners that take messages of `limit` bytes (None: they say
-        nothing of that): (field, reason).
+        nothing of that): (field or path of fields, reason).
         """
         del before, limit
         return ()
