@@ -59,6 +59,8 @@ class PlannedRoute:
     example: Mapping[str, Any]
     condition: Condition | None = None
     """Which of the calls that fit its patterns it takes; None for all."""
+    method_override: bool = False
+    """A POST may say another method in X-HTTP-Method-Override."""
     generated: bool = False
     """It follows from an entry of `services:`."""
     left_out: tuple[LeftOut, ...] = ()

@@ -58,6 +58,7 @@ class Plan:
             raw(route.to, contract, rule),
             route.condition,
             uploads(route.to, contract, rule),
+            route.method_override,
         )
 
     def inner(self, route: PlannedRoute, binding: Binding) -> Sequence[Policy]:

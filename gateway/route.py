@@ -58,6 +58,8 @@ class Endpoint:
     """Which of the calls that fit the pattern it takes; None for all."""
     uploads: bool = False
     """Requests are bytes of any media type (google.api.HttpBody), and so are their streams."""
+    method_override: bool = False
+    """It takes a POST that says its method in X-HTTP-Method-Override."""
 
 
 @value

@@ -30,6 +30,8 @@ ROUTES = "".join(
         route(call("PATCH /{book.name=books/*}", body="book"), call("PATCH /edit", body="book"), method=EDIT),
         route(call("PATCH /all-of-it", body="*"), call("PUT /edit", body="book"), method=EDIT),
         route(call("PATCH /{update_mask}/masked", body="book"), method=EDIT),
+        route(call("PATCH /overridden", body="book"), call("DELETE /overridden"), method=EDIT, method_override="true"),
+        route(call("POST /overridden", body="*"), method=EDIT),
         route(call("PATCH /twice", body="book"), method=TWICE),
         route(call("PATCH /author", body="author"), method=SHELVE),
         route('"POST /raw"', '"GET /raw"', method=RAW),
@@ -539,7 +541,17 @@ def test_a_method_without_a_binding_is_not_reachable_by_its_grpc_path(shelves):
     assert 404 == shelves.ask("POST", "/library.v1.Library/Echo", {}).status
 
 
-def test_a_method_override_does_nothing(shelves):
+def test_a_method_override_does_nothing_unless_the_route_allows_it(shelves):
     answer = shelves.ask("POST", "/edit", {"title": "t"}, x_http_method_override="PATCH")
     assert 405 == answer.status
     assert {"aString": "x"} == shelves.told("POST", "/w", {"aString": "x"}, x_http_method_override="DELETE")
+
+
+def test_a_route_that_allows_it_takes_a_post_for_the_method_that_its_header_says(shelves):
+    title, whole = {"title": "t"}, {"shelf": "s"}
+    assert {"book": title, "updateMask": "title"} == shelves.told("POST", "/overridden", title, x_http_method_override="PATCH")
+    assert {} == shelves.told("POST", "/overridden", x_http_method_override="DELETE")
+    assert whole == shelves.told("POST", "/overridden", whole)
+    for other in ("PUT", "patch", "GET", "HEAD", "OPTIONS", "FETCH", ""):
+        assert whole == shelves.told("POST", "/overridden", whole, x_http_method_override=other)
+    assert 405 == shelves.ask("PUT", "/overridden", title, x_http_method_override="PATCH").status

@@ -13,11 +13,13 @@ from gateway.errors import GatewayError, Reason
 from gateway.exchange import Call
 from gateway.message import JSON, Many
 from gateway.port import View
-from gateway.route import Endpoint
+from gateway.route import Endpoint, Found
 from gateway.status import allowed
 
 PROTOCOL = "rest"
 _ALL = tuple(sorted(METHODS))
+_OVERRIDE = "x-http-method-override"
+_OVERRIDING = METHODS - {"HEAD", "OPTIONS"}
 
 
 class Plain:
@@ -31,11 +33,10 @@ class Plain:
         return True
 
     def open(self, asked: Asked) -> tuple[HttpExchange, Endpoint]:
-        method = asked.method
-        target = f"{method} {asked.path}"
         if asked.path == "*":  # RFC 9110 9.3.7: what the server as a whole can do; check_head lets it through for OPTIONS alone
-            return OptionsExchange(asked.call(PROTOCOL, target, {}), asked.request, _ALL), Endpoint("-", _nothing)
-        found = asked.find(self._view, PROTOCOL, target)
+            return OptionsExchange(asked.call(PROTOCOL, "OPTIONS *", {}), asked.request, _ALL), Endpoint("-", _nothing)
+        method, found = self._find(asked)
+        target = f"{method} {asked.path}"
         endpoint, error = found.endpoint, found.error
         if error is not None:
             call = asked.call(PROTOCOL, target, {}, query=asked.query)
@@ -66,6 +67,15 @@ class Plain:
         exchange.body = body
         # A stream has no length to tell: its head says all that there is to say of it.
         return exchange, Endpoint(endpoint.route, _nothing) if streams and method == "HEAD" else endpoint
+
+    def _find(self, asked: Asked) -> tuple[str, Found]:
+        """The method and its route. A POST may say another one in a header, where the route of that one takes it so."""
+        method = asked.method
+        if method == "POST" and (other := asked.headers.get(_OVERRIDE)) in _OVERRIDING:
+            found = asked.find(self._view, PROTOCOL, f"{other} {asked.path}")
+            if found.error is None and found.endpoint.method_override:
+                return other, found
+        return method, asked.find(self._view, PROTOCOL, f"{method} {asked.path}")
 
 
 def _exchange(kind: type[RestExchange], call: Call, asked: Asked) -> RestExchange:
