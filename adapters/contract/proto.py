@@ -22,7 +22,7 @@ SHOWN = 10
 
 # What everybody imports, and few have a copy of: google/protobuf, and google/api, google/rpc, google/type.
 OURS = (Path(grpc_tools.__path__[0]) / "_proto", Path(status_pb2.__file__).parents[2])
-_PACKAGE = re.compile(r"^\s*package\s+([\w.]+)\s*;", re.MULTILINE)
+_PACKAGE = re.compile(r"(?:^|[;/])\s*package\s+([\w.]+)\s*;", re.MULTILINE)
 _PLACED = re.compile(r"(?P<file>[^:]+):(?P<line>\d+):\d+: (?P<text>.*)\Z")
 _WARNING = re.compile(r"[^ ]+: warning: ")
 

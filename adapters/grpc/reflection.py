@@ -19,6 +19,8 @@ from adapters.grpc.metadata import Metadata
 
 # The two differ in nothing but the name.
 NAMES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
+# Services that every server has, and the gateway's own listener too: no contracts of anybody.
+_EVERYBODYS = ("grpc.reflection.", "grpc.health.")
 MAX_FILES = 5_000
 MAX_BYTES = 64 << 20
 
@@ -80,10 +82,13 @@ class _Asking:
         self._answers.cancel()
 
     def files(self) -> bytes:
-        listed = self._ask(ServerReflectionRequest(list_services="*")).list_services_response.service
+        answer = self._ask(ServerReflectionRequest(list_services="*"))
+        listed = [one.name for one in answer.list_services_response.service if not one.name.startswith(_EVERYBODYS)]
+        if not listed:
+            raise ReflectionError("lists no service of its own")
         found: dict[str, FileDescriptorProto] = {}
         size = 0
-        waiting = [ServerReflectionRequest(file_containing_symbol=service.name) for service in reversed(listed)]
+        waiting = [ServerReflectionRequest(file_containing_symbol=name) for name in reversed(listed)]
         while waiting:
             question = waiting.pop()
             if question.file_by_filename in found:
