@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import uvloop
 
-from benchmarks import fanout, load, start
+from benchmarks import codec, fanout, load, start
 from benchmarks.load import Load
 from benchmarks.peers import STREAMED
 from benchmarks.processes import Server, gateway, peer
@@ -196,7 +196,7 @@ def broker() -> Iterator[bool]:
 def main() -> int:
     """Run what was asked for; 1 where a goal was missed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="only the rows whose name holds one of these; also: core, fanout, start")
+    parser.add_argument("names", nargs="*", help="only the rows whose name holds one of these; also: codec, core, fanout, start")
     parser.add_argument("--quick", action="store_true", help="one short round each: for a look, not for publishing")
     options = parser.parse_args()
 
@@ -206,6 +206,8 @@ def main() -> int:
     good = True
     if wanted("core"):
         good &= subprocess.run([sys.executable, "-m", "benchmarks.core"], check=False).returncode == 0
+    if wanted("codec"):
+        good &= codec.main(quick=options.quick)
     pairs = [pair for pair in PAIRS if wanted(pair.name)]
     with ExitStack() as stack:
         has_kafka = any(pair.kafka for pair in pairs) and stack.enter_context(broker())

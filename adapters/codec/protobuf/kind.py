@@ -14,12 +14,13 @@ from google.protobuf.message_factory import GetMessageClass
 
 from adapters.codec.protobuf.bind import binding, is_raw, picking
 from adapters.codec.protobuf.reader import Readers
-from adapters.codec.protobuf.scan import scan, too_deep
+from adapters.codec.protobuf.scan import scan, scan_once, too_deep
 from adapters.codec.protobuf.schema import leaves, told
 from adapters.codec.protobuf.shape import is_shallow
 from adapters.codec.protobuf.writer import Writers
 from adapters.codec.protobuf.wrong import WRONG, InexactError, WrongError, located, refusal
 from gateway.codec import Bind, JsonOptions, Rule, Type, Value
+from gateway.errors import CallerError
 from gateway.jsontext import MAX_DEPTH
 from gateway.schema import Leaf, Schema, Schemas
 
@@ -58,6 +59,7 @@ class MessageType:
         self.descriptor = descriptor
         self.options = options
         self.fields: tuple[str, ...] = tuple(name for field in descriptor.fields for name in (field.name, field.json_name))
+        self._class: Any = GetMessageClass(descriptor)
         self._pool = pool
         self._whole = whole
 
@@ -95,7 +97,14 @@ class MessageType:
         read = self._read
 
         def pack_json(body: bytes) -> bytes:
-            value = scan(body)
+            # The straight way through `scan`, less a call: a text that begins and ends with its object.
+            try:
+                text = body.decode()
+                value, end = scan_once(text, 0)
+                if end < len(text):
+                    value = scan(body)
+            except (ValueError, StopIteration, RecursionError):
+                value = scan(body)
             try:
                 return read(value)
             except InexactError:
@@ -114,8 +123,18 @@ class MessageType:
     @cached_property
     def unpack_json(self) -> Callable[[bytes], bytes]:
         """See `Type`."""
-        show = self._show
-        return lambda body: show(body).encode()
+        if not is_shallow(self.descriptor):
+            show = self._show
+            return lambda body: show(body).encode()
+        name, parse, write = self.name, self._class.FromString, self._write
+
+        def unpack_json(body: bytes) -> bytes:
+            try:
+                return write(parse(body)).encode()
+            except (DecodeError, WrongError) as error:
+                raise unreadable(name, error) from error
+
+        return unpack_json
 
     @cached_property
     def unpack(self) -> Callable[[bytes], Value]:
@@ -149,7 +168,7 @@ class MessageType:
         read = self._pool.readers(self.options, whole=self._whole).of(self.descriptor)
         if self.options.unknown == "reject" and is_shallow(self.descriptor):
             return read
-        kind = GetMessageClass(self.descriptor)
+        parse = self._class.FromString
 
         def bounded(value: Value) -> bytes:
             if not too_deep(value, _SHALLOW_ENOUGH):
@@ -158,7 +177,7 @@ class MessageType:
                 raise WrongError(_TOO_DEEP)
             body = read(value)
             try:
-                kind.FromString(body)
+                parse(body)
             except DecodeError as error:
                 raise WrongError(_TOO_DEEP) from error
             return body
@@ -166,24 +185,26 @@ class MessageType:
         return bounded
 
     @cached_property
+    def _write(self) -> Callable[[Any], str]:
+        return self._pool.writers(self.options, whole=self._whole).of(self.descriptor)
+
+    @cached_property
     def _show(self) -> Callable[[bytes], str]:
-        name = self.name
-        kind: Any = GetMessageClass(self.descriptor)
-        parse = kind.FromString
-        write = self._pool.writers(self.options, whole=self._whole).of(self.descriptor)
+        name, parse, write = self.name, self._class.FromString, self._write
+        shallow = is_shallow(self.descriptor)
 
         def show(body: bytes) -> str:
             try:
-                return write(parse(body))
-            except DecodeError as error:
-                raise refusal(name, WrongError(f"is not a {name}")) from error
-            except WrongError as error:
-                raise refusal(name, error) from error
-
-        def bounded(body: bytes) -> str:
-            text = show(body)
-            if text.count("{") + text.count("[") > MAX_DEPTH and too_deep(_plain(text)[0]):
+                text = write(parse(body))
+            except (DecodeError, WrongError) as error:
+                raise unreadable(name, error) from error
+            if not shallow and text.count("{") + text.count("[") > MAX_DEPTH and too_deep(_plain(text)[0]):
                 raise refusal(name, WrongError(_TOO_DEEP))
             return text
 
-        return show if is_shallow(self.descriptor) else bounded
+        return show
+
+
+def unreadable(name: str, error: DecodeError | WrongError) -> CallerError:
+    """What is told of a message that the runtime cannot read, or that has no JSON."""
+    return refusal(name, error if isinstance(error, WrongError) else WrongError(f"is not a {name}"))

@@ -4,12 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.descriptor import FieldDescriptor
 
-from adapters.codec.protobuf.scan import sound
 from adapters.codec.protobuf.wrong import REQUIRED, WRONG, Renamed, WrongError, located
 from gateway.codec import Value
+
+_INT64 = range(-(2**63), 2**64)
+
+
+def members(value: Value) -> Mapping[str, Value]:
+    """The members of a JSON object, which the scanner gives as pairs. Any other value is refused."""
+    if type(value) is tuple:
+        found = dict(value)
+        if len(found) < len(value):
+            unique(value)
+        return found
+    if isinstance(value, dict):
+        return value
+    raise WrongError("is not an object")
+
+
+def unique(pairs: tuple[tuple[str, Value], ...]) -> None:
+    """Refuse the name that stands twice."""
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise WrongError("stands twice in one object", name)
+        seen.add(name)
 
 
 def arranging(fields: Sequence[FieldDescriptor], *, lenient: bool) -> Callable[[Mapping[str, Value]], Renamed]:
@@ -55,13 +76,30 @@ def twice(key: Value, seen: set[Value]) -> Value:
     return key
 
 
-def lacking(descriptor: Descriptor, needed: Sequence[FieldDescriptor]) -> Callable[[bytes], WrongError]:
-    """The refusal of a message, whose wire form is given, for the first required field that it lacks."""
-    kind = GetMessageClass(descriptor)
-    names = {field.number: field.json_name for field in needed}
+def lacking(names: Sequence[str]) -> Callable[..., WrongError]:
+    """The refusal of a message for the first required field of `names` that has no bytes."""
 
-    def refusal(body: bytes) -> WrongError:
-        present = {field.number for field, _ in kind.FromString(body).ListFields()}
-        return WrongError(REQUIRED, next(name for number, name in names.items() if number not in present))
+    def refusal(*written: bytes) -> WrongError:
+        return WrongError(REQUIRED, next(name for name, body in zip(names, written, strict=True) if not body))
 
     return refusal
+
+
+def sound(value: Value) -> None:
+    """Raise WrongError for what no reader looks at and is not to be let through all the same. `value` is not too deep."""
+    kind = type(value)
+    if kind is str:
+        value.encode()
+    elif kind is int:
+        if value not in _INT64:
+            raise WrongError("is an integer beyond 64 bits")
+    elif isinstance(value, float):
+        if value - value != 0:
+            raise WrongError("is beyond what a double holds")
+    elif kind is list:
+        for part in value:
+            sound(part)
+    elif value is not None and kind is not bool:
+        for name, part in members(value).items():
+            name.encode()
+            sound(part)

@@ -17,7 +17,8 @@ from adapters.codec.protobuf.scan import Digits
 from adapters.codec.protobuf.wrong import InexactError, WrongError
 from gateway.codec import Value
 
-FLOAT_MAX = float.fromhex("0x1.fffffep+127")
+FLOAT_MAX = float.fromhex("0x1.fffffefffffffp+127")
+"""The last double that a float of 32 bits holds when rounded: its own largest is written as 3.4028235e+38, which is beyond it."""
 DOUBLE_MAX = float.fromhex("0x1.fffffffffffffp+1023")
 _SAFE = 2**53
 """From here on a float may stand for more than one whole number."""

@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn, Self
 
-from adapters.codec.protobuf.wrong import WrongError, members
 from gateway.codec import Value
 from gateway.jsontext import MAX_DEPTH, loads
 
-_INT64 = range(-(2**63), 2**64)
 _SPACE = " \t\n\r"
 
 
@@ -40,7 +38,8 @@ def _scanner(**hooks: Any) -> Any:
     return decoder.scan_once
 
 
-_scan = _scanner()
+scan_once = _scanner()
+"""A text's value from an index on, and where it ends. Raises StopIteration, ValueError or RecursionError."""
 _scan_digits = _scanner(parse_float=Digits)
 
 
@@ -48,7 +47,7 @@ def scan(body: bytes, *, digits: bool = False) -> Value:
     """The value of a JSON text (RFC 8259). Raises CallerError, as the strict parser does. `digits`: floats keep theirs."""
     try:
         text = body.decode()
-        value, end = (_scan_digits if digits else _scan)(text, 0 if text[:1] == "{" else len(text) - len(text.lstrip(_SPACE)))
+        value, end = (_scan_digits if digits else scan_once)(text, 0 if text[:1] == "{" else len(text) - len(text.lstrip(_SPACE)))
         if end == len(text) or not text[end:].strip(_SPACE):
             return value
     except (ValueError, StopIteration, RecursionError):
@@ -73,23 +72,3 @@ def _parts(holder: Value) -> list[Value]:
     if isinstance(holder, tuple):
         return [part for _, part in holder]
     return holder if isinstance(holder, list) else []
-
-
-def sound(value: Value) -> None:
-    """Raise WrongError for what no reader looks at and is not to be let through all the same. `value` is not too deep."""
-    kind = type(value)
-    if kind is str:
-        value.encode()
-    elif kind is int:
-        if value not in _INT64:
-            raise WrongError("is an integer beyond 64 bits")
-    elif isinstance(value, float):
-        if value - value != 0:
-            raise WrongError("is beyond what a double holds")
-    elif kind is list:
-        for part in value:
-            sound(part)
-    elif value is not None and kind is not bool:
-        for name, part in members(value).items():
-            name.encode()
-            sound(part)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json.encoder
 from binascii import b2a_base64
-from math import copysign, isfinite
+from math import isfinite
 from struct import Struct
 from typing import Any
 
@@ -12,6 +12,7 @@ from adapters.codec.protobuf.wrong import WrongError
 
 # The C function where there is one. What is not ASCII stays as it is, in UTF-8.
 quote = json.encoder.encode_basestring
+truth = ("false", "true")
 _float32 = Struct("<f")
 
 
@@ -46,8 +47,3 @@ def float32(value: float) -> str:
         except OverflowError:
             continue  # rounded up, beyond the largest
     return repr(float(f"{value:.9g}"))
-
-
-def is_minus_zero(value: float) -> bool:
-    """It equals the default, and is none."""
-    return value == 0 and copysign(1.0, value) < 0

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import date, datetime, timedelta
-from functools import partial
+from datetime import date, datetime
+from functools import lru_cache, partial
 from math import isfinite
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor
 
 from adapters.codec.protobuf.mask import Mask
+from adapters.codec.protobuf.member import members
 from adapters.codec.protobuf.scalar import double, pack_double
 from adapters.codec.protobuf.text import quote
 from adapters.codec.protobuf.wire import sized, varint
-from adapters.codec.protobuf.wrong import WRONG, WrongError, located, members
+from adapters.codec.protobuf.wrong import WRONG, WrongError, located
 from gateway.codec import Value
 
 Read = Callable[[Value], bytes]
@@ -28,12 +29,12 @@ WRAPPERS = frozenset(
 SPECIAL = frozenset(f"{_DOMAIN}{kind}" for kind in ("Any", "Duration", "FieldMask", "ListValue", "Struct", "Timestamp", "Value"))
 """Their JSON is not an object of their fields, and in an Any it stands under "value", as that of the wrappers does."""
 
-_TIMESTAMP = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)T([01]\d|2[0-3]):([0-5]\d):([0-5]\d)(?:\.(\d{1,9}))?(?:Z|([+-])([01]\d|2[0-3]):([0-5]\d))", re.ASCII
-)
+_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|([+-])([01]\d|2[0-3]):([0-5]\d))", re.ASCII)
 _DURATION = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,9}))?s", re.ASCII)
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  all of it is UTC
 _EPOCH_DAY = _EPOCH.toordinal()
+_DAY = 24 * 60 * 60
+_TIMES = tuple(f"{minute // 60:02}:{minute % 60:02}:" for minute in range(24 * 60))
 _FIRST_SECOND, _LAST_SECOND = -62135596800, 253402300799
 _LONGEST = 315576000000
 _NANOS = 10**9
@@ -49,12 +50,12 @@ def read_timestamp(value: Value) -> bytes:
     found = _TIMESTAMP.fullmatch(value) if type(value) is str else None
     if found is None:
         raise WrongError("is not a timestamp of RFC 3339")
-    year, month, day, hour, minute, second, fraction, sign, hours, minutes = found.groups()
+    moment, fraction, sign, hours, minutes = found.groups()
     try:
-        days = date(int(year), int(month), int(day)).toordinal() - _EPOCH_DAY
+        since = datetime.fromisoformat(moment) - _EPOCH
     except ValueError:
         raise WrongError("is not a timestamp of RFC 3339") from None
-    seconds = ((days * 24 + int(hour)) * 60 + int(minute)) * 60 + int(second)
+    seconds = since.days * _DAY + since.seconds
     if sign:
         offset = (int(hours) * 60 + int(minutes)) * 60
         seconds += offset if sign == "-" else -offset
@@ -63,12 +64,18 @@ def read_timestamp(value: Value) -> bytes:
     return _seconds_and_nanos(seconds, int(fraction.ljust(9, "0")) if fraction else 0)
 
 
+@lru_cache(maxsize=1024)
+def _date(days: int) -> str:
+    return f"{date.fromordinal(days + _EPOCH_DAY).isoformat()}T"
+
+
 def write_timestamp(message: Any) -> str:
     """In UTC, with as many digits in groups of three as there must be."""
     seconds, nanos = message.seconds, message.nanos
     if not (_FIRST_SECOND <= seconds <= _LAST_SECOND and 0 <= nanos < _NANOS):
         raise WrongError("is not a timestamp between the years 1 and 9999")
-    return f'"{(_EPOCH + timedelta(seconds=seconds)).isoformat()}{_fraction(nanos)}Z"'
+    days, second = divmod(seconds, _DAY)
+    return f'"{_date(days)}{_TIMES[second // 60]}{second % 60:02}{_fraction(nanos)}Z"'
 
 
 def read_duration(value: Value) -> bytes:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import keyword
 from collections.abc import Callable, Mapping
-from typing import Any
+from math import copysign
+from typing import Any, NamedTuple
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
@@ -26,8 +27,21 @@ Write = Callable[[Any], str]
 F = FieldDescriptor
 _PLAIN = frozenset({F.TYPE_INT32, F.TYPE_SINT32, F.TYPE_SFIXED32, F.TYPE_UINT32, F.TYPE_FIXED32})
 _QUOTED = frozenset({F.TYPE_INT64, F.TYPE_SINT64, F.TYPE_SFIXED64, F.TYPE_UINT64, F.TYPE_FIXED64})
-_CALLS: Mapping[int, str] = {F.TYPE_BYTES: "base64", F.TYPE_DOUBLE: "double", F.TYPE_FLOAT: "float32"}
+_CALLS: Mapping[int, str] = {F.TYPE_BYTES: "base64", F.TYPE_FLOAT: "float32"}
 _FLOATS = frozenset({F.TYPE_DOUBLE, F.TYPE_FLOAT})
+
+
+class Text(NamedTuple):
+    """A piece of JSON: an expression, without quotes or backslashes, between two literals."""
+
+    before: str
+    expression: str
+    after: str
+
+    @property
+    def calls(self) -> bool:
+        """Whether it is what a function gives, and so a string already."""
+        return not self.before and not self.after and self.expression.endswith(")") and not self.expression.startswith("(")
 
 
 class Writers:
@@ -37,8 +51,9 @@ class Writers:
         self._pool = pool
         self._options = options
         self._whole = whole
-        words = {name: getattr(text, name) for name in ("quote", "checked", "base64", "double", "float32", "is_minus_zero")}
-        self._source = Source(words | {"WrongError": WrongError, "REQUIRED": REQUIRED, "located": located})
+        words = {name: getattr(text, name) for name in ("quote", "checked", "base64", "double", "float32", "truth")}
+        words |= {"WrongError": WrongError, "REQUIRED": REQUIRED, "located": located, "copysign": copysign}
+        self._source = Source(words)
         self._names: dict[str, str] = {}
         self._enums: dict[str, str] = {}
         self._verified: dict[str, bool] = {}
@@ -66,85 +81,85 @@ class Writers:
         return name
 
     def _wrapper(self, descriptor: Descriptor) -> list[str]:
-        return ["v = m.value", f"return {self._single(descriptor.fields_by_name['value'], 'v')}"]
+        return ["v = m.value", f"return {_joined(self._single(descriptor.fields_by_name['value'], 'v'))}"]
 
     def _message(self, descriptor: Descriptor) -> list[str]:
         fields = sorted(descriptor.fields, key=lambda field: field.number)
+        if not fields:
+            return ["return '{}'"]
         kind = GetMessageClass(descriptor)
         # By the class: a field may be called HasField.
         has, which = (self._source.constant(getattr(kind, name), "call") for name in ("HasField", "WhichOneof"))
-        lines = ["out = ''", "key = at = None"]
-        lines += [f"one_{one.index} = {which}(m, {one.name!r})" for one in descriptor.oneofs if len(one.fields) > 1]
-        body = [line for field in fields for line in self._field(field, has)]
-        if body:
-            lines += ["try:", *indented(body), "except WrongError as error: raise located(error, m, key, at) from None"]
-        return [*lines, "return '{' + out[1:] + '}'"]
+        own = [f"f{at}" for at in range(len(fields))]
+        body = [f"one_{one.index} = {which}(m, {one.name!r})" for one in descriptor.oneofs if len(one.fields) > 1]
+        for field, name in zip(fields, own, strict=True):
+            body += self._field(field, name, has)
+        return [
+            f"{' = '.join(own)} = ''",
+            "key = at = None",
+            *("try:", *indented(body), "except WrongError as error: raise located(error, m, key, at) from None"),
+            # Each but the first has its comma before it: without the first, one is too many.
+            f"if not f0: return '{{' + {_joined(*(Text('', name, '') for name in own[1:]))}[1:] + '}}'",
+            f"return {_joined('{', *(Text('', name, '') for name in own), '}')}",
+        ]
 
-    def _field(self, field: FieldDescriptor, has: str) -> list[str]:
+    def _field(self, field: FieldDescriptor, own: str, has: str) -> list[str]:
         name = field.name if self._options.proto_names else field.json_name
-        label = "," + json.dumps(name, ensure_ascii=False) + ":"
-        access = f"getattr(m, {field.name!r})" if keyword.iskeyword(field.name) else f"m.{field.name}"
-        lack = f"raise WrongError(REQUIRED, {name!r})" if self._whole and is_required(field) else ""
+        label = ("" if own == "f0" else ",") + json.dumps(name, ensure_ascii=False) + ":"
+        access = f"v = getattr(m, {field.name!r})" if keyword.iskeyword(field.name) else f"v = m.{field.name}"
+        lack = [f"else: raise WrongError(REQUIRED, {name!r})"] if self._whole and is_required(field) else []
+        key = [f"key = {name!r}"] if field.message_type is not None else []
+        put = [*key, *self._put(field, own, label)]
         if field.has_presence:
             one = field.containing_oneof
-            there = (
-                f"one_{one.index} == {field.name!r}" if one is not None and len(one.fields) > 1 else f"{has}(m, {field.name!r})"
-            )
-            put = [f"key = {name!r}"] if field.message_type is not None else []
-            put.append(f"out += {label!r} + {self._single(field, access)}")
-            return [f"if {there}:", *indented(put), *([f"else: {lack}"] if lack else [])]
-        lines = [f"v = {access}"]
-        if is_map(field):
-            put = self._map(field, label, name)
-        elif field.is_repeated:
-            put = self._repeated(field, label, name)
-        else:
-            put = [f"out += {label!r} + {self._single(field, 'v')}"]
+            several = one is not None and len(one.fields) > 1
+            there = f"one_{one.index} == {field.name!r}" if one is not None and several else f"{has}(m, {field.name!r})"
+            return [f"if {there}:", *indented([access, *put]), *lack]
         if self._options.defaults and not lack:
-            return [*lines, *put]
-        there = "v or is_minus_zero(v)" if field.type in _FLOATS and not field.is_repeated else "v"
-        return [*lines, f"if {there}:", *indented(put), *([f"else: {lack}"] if lack else [])]
+            return [access, *put]
+        # Minus zero equals the default, and is none.
+        there = "v or copysign(1.0, v) < 0" if field.type in _FLOATS and not field.is_repeated else "v"
+        return [access, f"if {there}:", *indented(put), *lack]
 
-    def _repeated(self, field: FieldDescriptor, label: str, name: str) -> list[str]:
-        if field.message_type is not None:
-            one = f"parts.append({self._single(field, 'e')})"
-            loop = [f"key = {name!r}; parts = []; at = 0", "for e in v:", *indented([one, "at += 1"])]
-            return [*loop, "at = None", f"out += {label + '['!r} + ','.join(parts) + ']'"]
+    def _put(self, field: FieldDescriptor, own: str, label: str) -> list[str]:
+        """From the value in v to the field's text."""
+        if is_map(field):
+            key, value = entry(field)
+            one = f"put({_joined(self._key(key), ':', self._single(value, 'e'))})"
+            loop = ["parts = []", "put = parts.append", "for at in v:", *indented(["e = v[at]", one]), "at = None"]
+            return [*loop, "v = ','.join(parts)", f"{own} = {_joined(label + '{', Text('', 'v', ''), '}')}"]
+        if not field.is_repeated:
+            return [f"{own} = {_joined(label, self._single(field, 'v'))}"]
         if field.type in _PLAIN:
-            inner = "','.join(map(str, v))"
-        elif field.type in _QUOTED:
-            return [f"out += {label + '['!r} + ('\"' + '\",\"'.join(map(str, v)) + '\"' if v else '') + ']'"]
-        else:
-            inner = f"','.join([{self._single(field, 'e')} for e in v])"
-        return [f"out += {label + '['!r} + {inner} + ']'"]
+            # A list's own text is JSON, and made in C.
+            return ["v = repr(v[:]).replace(' ', '')", f"{own} = {_joined(label, Text('', 'v', ''))}"]
+        one = f"put({_joined(self._single(field, 'e'))})"
+        loop = ["parts = []", "put = parts.append", "for at, e in enumerate(v[:]):", *indented([one]), "at = None"]
+        return [*loop, "v = ','.join(parts)", f"{own} = {_joined(label + '[', Text('', 'v', ''), ']')}"]
 
-    def _map(self, field: FieldDescriptor, label: str, name: str) -> list[str]:
-        key, value = entry(field)
-        if key.type == F.TYPE_STRING:
-            keyed = f"{self._string(key)}(at)"
-        elif key.type == F.TYPE_BOOL:
-            keyed = "('\"true\"' if at else '\"false\"')"
-        else:
-            keyed = "f'\"{at}\"'"
-        one = f"parts.append({keyed} + ':' + {self._single(value, 'v[at]')})"
-        loop = [f"key = {name!r}; parts = []", "for at in v:", *indented([one])]
-        return [*loop, "at = None", f"out += {label + '{'!r} + ','.join(parts) + '}}'"]
+    def _key(self, field: FieldDescriptor) -> Text:
+        """The text of a map's key, which is a string in JSON."""
+        if field.type == F.TYPE_STRING:
+            return self._single(field, "at")
+        return Text('"', "truth[at]" if field.type == F.TYPE_BOOL else "at", '"')
 
-    def _single(self, field: FieldDescriptor, v: str) -> str:
-        """The expression for one value's text."""
+    def _single(self, field: FieldDescriptor, v: str) -> Text:
+        """The text of one value."""
         if field.message_type is not None:
-            return f"{self._name(field.message_type)}({v})"
+            return Text("", f"{self._name(field.message_type)}({v})", "")
         if field.enum_type is not None:
             return self._enum(field.enum_type, v)
         if field.type == F.TYPE_STRING:
-            return f"{self._string(field)}({v})"
+            return Text("", f"{self._string(field)}({v})", "")
         if field.type == F.TYPE_BOOL:
-            return f"('true' if {v} else 'false')"
+            return Text("", f"truth[{v}]", "")
         if field.type in _PLAIN:
-            return f"str({v})"
+            return Text("", v, "")
         if field.type in _QUOTED:
-            return f"f'\"{{{v}}}\"'"
-        return f"{_CALLS[field.type]}({v})"
+            return Text('"', v, '"')
+        if field.type == F.TYPE_DOUBLE:
+            return Text("", f"(repr({v}) if {v} - {v} == 0 else double({v}))", "")
+        return Text("", f"{_CALLS[field.type]}({v})", "")
 
     def _string(self, field: FieldDescriptor) -> str:
         """Proto3 strings have been verified; others may be anything."""
@@ -158,13 +173,29 @@ class Writers:
             self._verified[file.name] = proto.syntax == "proto3"
         return "quote" if self._verified[file.name] else "checked"
 
-    def _enum(self, descriptor: EnumDescriptor, v: str) -> str:
+    def _enum(self, descriptor: EnumDescriptor, v: str) -> Text:
         if descriptor.full_name == "google.protobuf.NullValue":
-            return "'null'"
+            return Text("null", "", "")
         if self._options.enum_numbers:
-            return f"str({v})"
+            return Text("", v, "")
         name = self._enums.get(descriptor.full_name)
         if name is None:
             texts = {number: json.dumps(value.name) for number, value in descriptor.values_by_number.items()}
             name = self._enums[descriptor.full_name] = self._source.constant(texts, "texts")
-        return f"({name}.get({v}) or str({v}))"
+        return Text("", f"({name}.get({v}) or {v})", "")
+
+
+def _joined(*parts: str | Text) -> str:
+    """The expression for literals and texts in a row: one f-string, which is the fastest way to join them."""
+    texts = [part if isinstance(part, Text) else Text(part, "", "") for part in parts]
+    if len(texts) == 1 and texts[0].calls:
+        return texts[0].expression
+    inner = (
+        f"{_escaped(text.before)}{'{' + text.expression + '}' if text.expression else ''}{_escaped(text.after)}" for text in texts
+    )
+    return "f'" + "".join(inner) + "'"
+
+
+def _escaped(literal: str) -> str:
+    escaped = literal.encode("unicode_escape").decode()
+    return escaped.replace("'", "\\'").replace("{", "{{").replace("}", "}}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from gateway.codec import Value
 from gateway.errors import CallerError, FieldError, Reason
 
@@ -46,27 +44,6 @@ def located(error: WrongError | UnicodeEncodeError, value: object, name: str | N
     if name is not None:
         wrong.steps.append(value.written.get(name, name) if isinstance(value, Renamed) else name)
     return wrong
-
-
-def members(value: Value) -> Mapping[str, Value]:
-    """The members of a JSON object, which the scanner gives as pairs. Any other value is refused."""
-    if type(value) is tuple:
-        found = dict(value)
-        if len(found) < len(value):
-            raise WrongError("stands twice in one object", _twice(value))
-        return found
-    if isinstance(value, dict):
-        return value
-    raise WrongError("is not an object")
-
-
-def _twice(pairs: tuple[tuple[str, Value], ...]) -> str:
-    seen: set[str] = set()
-    for name, _ in pairs:
-        if name in seen:
-            return name
-        seen.add(name)
-    raise AssertionError("there are fewer names than pairs")
 
 
 def pointer(steps: list[Step]) -> str:
