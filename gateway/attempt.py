@@ -30,7 +30,8 @@ def banner(plan: Plan, addresses: Mapping[str, Address]) -> str:
         lines.append(f"  {name:<{_WIDTH}} {listener.kind:<10} {where}")
     if plan.routes:
         lines.append("routes, and a line to try each:")
-    lines.extend(f"  {route.name:<{_WIDTH}} {attempt(plan, route, addresses)}" for route in plan.routes)
+    width = max((_WIDTH, *(len(route.name) for route in plan.routes)))
+    lines.extend(f"  {route.name:<{width}} {attempt(plan, route, addresses)}" for route in plan.routes)
     return "\n".join(lines) + "\n"
 
 

@@ -144,9 +144,12 @@ def routes(options: argparse.Namespace) -> int:
     lines = [("ROUTE", "CALLS", "TARGET", "FROM")]
     for row in table:
         first = (row["route"], f"{row['backend']}: {row['verb']} {row['target']}")
-        for number, call in enumerate(row["calls"]):
+        carried: dict[tuple[str, str], list[str]] = {}
+        for call in row["calls"]:
+            carried.setdefault((call["call"], call["origin"]), []).append(call["protocol"])
+        for number, ((call, origin), protocols) in enumerate(carried.items()):
             route, target = first if number == 0 else ("", "")
-            lines.append((route, f"{call['protocol']} {call['call']}", target, call["origin"]))
+            lines.append((route, f"{', '.join(protocols)} {call}", target, origin))
     widths = [max(len(line[column]) for line in lines) for column in range(4)]
     _say("\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines))
     for row in table:

@@ -91,9 +91,11 @@ def test_routes_has_the_same_for_programs(config, capsys):
     assert ["hello"] == [row["route"] for row in json.loads(capsys.readouterr().out)["routes"]]
 
 
-def test_routes_gives_each_protocol_a_line(capsys):
+def test_routes_gives_each_call_a_line_with_the_protocols_that_carry_it(capsys):
     assert OK == main(["routes", str(ROOT / "config/gateway.yaml")])
-    assert "grpc shop.v1.Orders/Place" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert " grpc, grpc_web, connect shop.v1.Orders/Place " in shown
+    assert " websocket /orders " in shown
 
 
 def test_explain_says_which_route_takes_a_call(config, capsys):
