@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 # The wire types of protobuf (encoding.html); the fields of Expr, and those of its kinds that hold further expressions.
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_CHECKED_EXPR, _IDENT, _SELECT, _CALL, _LIST, _STRUCT, _COMPREHENSION = 4, 4, 5, 6, 7, 8, 9
+_CHECKED_EXPR, _CONST, _IDENT, _SELECT, _CALL, _LIST, _STRUCT, _COMPREHENSION = 4, 3, 4, 5, 6, 7, 8, 9
 _OPERANDS = {_SELECT: {1}, _CALL: {1, 3}, _LIST: {1}}
-_CALL_FUNCTION, _CALL_ARGS, _STRUCT_ENTRIES, _ENTRY_VALUES = 2, 3, 2, {3, 4}
+_CALL_FUNCTION, _CALL_ARGS, _STRUCT_ENTRIES, _ENTRY_VALUES, _CONST_STRING = 2, 3, 2, {3, 4}, 6
 _CONTINUES = 0x80
 
 _FREE = frozenset(
@@ -24,6 +24,7 @@ _FREE = frozenset(
     }
 )
 """Calls that make nothing that grows with what they are given."""
+_INDEX = frozenset({"_[_]", "_[?_]"})
 _MULTIPLY = frozenset({"replace", "join"})
 """Calls that write one text once for each place in another."""
 
@@ -35,7 +36,7 @@ class Cost:
     names: set[str] = field(default_factory=set)
     """Every name in it."""
     members: set[tuple[str, str]] = field(default_factory=set)
-    """Every `name.field` in it, by name and field."""
+    """Every `name.field` and `name["field"]` in it, by name and field."""
     functions: set[str] = field(default_factory=set)
     nesting: int = 0
     """How deep its macros stand in one another."""
@@ -108,17 +109,30 @@ def _operands(body: bytes, numbers: set[int], depth: int, cost: Cost) -> None:
 
 def _select(parts: dict[int, bytes], cost: Cost) -> None:
     operand, name = parts[1], parts[2].decode()
-    cost.members.update((ident.decode(), name) for kind, body in _fields(operand) if kind == _IDENT for _, ident in _fields(body))
+    cost.members.update((ident, name) for ident in _idents(operand))
+
+
+def _idents(expression: bytes) -> list[str]:
+    """Its name, where it is one."""
+    return [name.decode() for kind, body in _fields(expression) if kind == _IDENT for _, name in _fields(body)]
+
+
+def _texts(expression: bytes) -> list[str]:
+    """Its text, where it is one that is written out."""
+    constants = (body for kind, body in _fields(expression) if kind == _CONST)
+    return [text.decode() for body in constants for kind, text in _fields(body) if kind == _CONST_STRING]
 
 
 def _call(parts: list[tuple[int, bytes]], depth: int, cost: Cost) -> None:
     function = next(part.decode() for number, part in parts if number == _CALL_FUNCTION)
     arguments = [part for number, part in parts if number == _CALL_ARGS]
     cost.functions.add(function)
+    if function in _INDEX:
+        cost.members.update((name, member) for name in _idents(arguments[0]) for member in _texts(arguments[1]))
     if function in _MULTIPLY and any(_kinds(part) & {_IDENT, _COMPREHENSION, *_OPERANDS} for part in arguments):
         cost.multiplies.add(function)
     # What a macro itself adds to the list that it makes is told by `builds`.
-    own = function == "_+_" and any(kind == _IDENT and body.endswith(b"@result") for kind, body in _fields(arguments[0]))
+    own = function == "_+_" and "@result" in _idents(arguments[0])
     if depth and not own and function not in _FREE:
         cost.copies += 1
 

@@ -123,6 +123,7 @@ class Expression:
         "_program",
         "_splits",
         "kind",
+        "members",
         "names",
         "text",
         "uses",
@@ -142,6 +143,7 @@ class Expression:
         if refusal := _refusal(cost, members):
             raise ExpressionError(f"{text!r}: {refusal}")
         self.uses = frozenset(cost.names & {*names})
+        self.members = frozenset(cost.members)
         self._nesting = cost.nesting
         self._copies = cost.copies
         self._builds = cost.builds

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from gateway import registry
 from gateway.binding import Binding, PlannedRoute
+from gateway.codec import Value
 from gateway.config import Config, load
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange, Handler
@@ -20,6 +21,7 @@ from gateway.port import Backend, Target
 from gateway.present import offers, opened, opening, raw, translation, uploads
 from gateway.route import Endpoint, Table
 from gateway.source import ConfigError
+from gateway.topic.event import EVENT
 from gateway.topic.tail import TailTo
 
 MISS = "-"
@@ -114,4 +116,13 @@ def bound(config: Config, route: PlannedRoute) -> Target:
 
     safe = route.to.safe or (route.target_contract is not None and route.target_contract.safe)
     content_type = form.content_types[0]
-    return Target(route.name, route.to, route.target_contract, content_type, (lambda _body: {}) if asked.opaque else fields, safe)
+    opens = (lambda _body: {}) if asked.opaque else fields
+    return Target(route.name, route.to, route.target_contract, content_type, opens, safe, _records(config, route))
+
+
+def _records(config: Config, route: PlannedRoute) -> Callable[[bytes], Value]:
+    """How a filter reads what the target gives: as JSON where its format says nothing else, or nothing of what is in an event."""
+    form, contract = config.formats[route.to.format], route.target_contract
+    kind = contract.reply if contract is not None and contract.reply.name != EVENT else None
+    known = not form.opaque and (kind is not None or not form.typed)
+    return (form if known else config.formats["json"]).codec(kind if known and form.typed else None).decode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from abc import ABC, abstractmethod
@@ -12,7 +13,7 @@ from typing import Annotated, ClassVar, Protocol, Self, runtime_checkable
 
 from pydantic import AfterValidator, Field
 
-from gateway.codec import MESSAGE, NO_CONTRACTS, Contract, Contracts, HttpBinding, Rule
+from gateway.codec import MESSAGE, NO_CONTRACTS, Contract, Contracts, HttpBinding, Rule, Value
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange, Handler
 from gateway.message import JSON, Headers, Many, Message, value
@@ -115,6 +116,8 @@ class Target:
     """Opens a message in the target's format: its top-level fields, for templates."""
     safe: bool = False
     """Running it changes nothing, so that a timeout is a definite failure."""
+    opened: Callable[[bytes], Value] = json.loads
+    """Opens a message that the target gives, for filters: its plain value. Raises CallerError where it is none."""
 
 
 class Backend(Protocol):

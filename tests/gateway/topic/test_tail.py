@@ -299,3 +299,35 @@ def test_what_cannot_be_asked_for_is_refused(fields):
 def test_its_template_is_told_for_checking():
     assert ("t.{x}",) == TailTo(backend="b", tail="t.{x}").templates()
     assert TailTo.streams is Many.REPLIES
+
+
+async def test_only_what_the_filter_shows_is_sent_and_the_cursor_goes_on(topics, log):
+    for number in range(10):
+        log.put("t", Message(json.dumps({"n": number}).encode()))
+    caller = Caller({"start": "earliest", "limit": 3})
+    await handler(topics, filter="body.n % 3 == 0")(caller)
+    assert [0, 3, 6] == [json.loads(message.body)["n"] for message in caller.replies]
+    assert ["0:1", "0:4", "0:7"] == [message.cursor for message in caller.replies]
+
+
+async def test_a_snapshot_ends_though_nothing_is_shown(topics, log):
+    fill(log, 10)
+    caller = Caller({}, snapshot=True)
+    await handler(topics, filter="false")(caller)
+    assert [] == caller.replies
+
+
+async def test_a_caller_without_a_request_may_say_in_its_url_what_the_filter_asks_for(topics, log):
+    log.put("t", Message(b'{"tenant": "a"}'))
+    log.put("t", Message(b'{"tenant": "b"}'))
+    caller = Caller(query=(("start", "earliest"), ("limit", "1"), ("tenant", "b")))
+    await handler(topics, filter="body.tenant == query.tenant")(caller)
+    assert [b'{"tenant": "b"}'] == [message.body for message in caller.replies]
+    with pytest.raises(CallerError, match="the query takes tenant and start and limit, once each"):
+        await handler(topics, filter="body.tenant == query.tenant")(Caller(query=(("nope", "b"),)))
+
+
+def test_a_filter_that_cannot_work_is_refused_when_loading():
+    (refusal,) = TailTo(backend="b", tail="t", filter="body.").refusals(None)
+    assert refusal.startswith("filter: 'body.': column 6")
+    assert () == TailTo(backend="b", tail="t", filter="body.n > 1").refusals(None)
