@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 
-from gateway.codec import ABSENT, NOTHING_GIVEN, Bind, Format, Given, Rule, Type, Value
+from gateway.codec import ABSENT, NOTHING_GIVEN, Bind, Format, Given, JsonOptions, Rule, Type, Value
 from gateway.errors import CallerError, FieldError, Reason
 from gateway.message import JSON
 
@@ -54,7 +54,8 @@ def _converter(source: Format, target: Format, kind: Type | None) -> Callable[[b
 
 def _merging(source: Format, target: Format, kind: Type | None, rule: Rule, convert: Callable[[bytes], bytes]) -> Transcode:
     """Body, path and query as one message."""
-    read = source.codec(kind.part if source.typed and kind is not None else None).decode
+    # Without the route's options: a default that is written out would be a field that the caller never named.
+    read = source.codec(kind.part.under(JsonOptions()) if source.typed and kind is not None else None).decode
     encode = target.codec(kind).encode
     check = kind.check if kind is not None and not target.typed else None
     bind = kind.bind(rule) if kind is not None else untyped(rule)
