@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,6 +28,8 @@ MAX_FILE = 4 << 20
 MAX_FILES = 1_000
 # The library makes every error before it gives the first; of a larger message only the first is told.
 MAX_VALUES = 500
+_DECIMAL = re.compile(r"-?[0-9]{1,20}\Z")
+_NO_REGEX = 'is not a "regex"'
 _PATTERNS = jsonschema_rs.RegexOptions()
 
 
@@ -87,7 +90,7 @@ class SchemaType:
         self.name = name
         self._path = path
         self._formats = formats
-        if isinstance(schema, dict) and schema.get("$schema", DIALECT).rstrip("#") != DIALECT:
+        if isinstance(schema, dict) and str(schema.get("$schema", DIALECT)).rstrip("#") != DIALECT:
             raise ContractError(f"{name} is of another dialect ({schema['$schema']}): {DIALECT} is served")
         at, files = path.as_uri(), _Files(path.parent)
         try:
@@ -174,9 +177,12 @@ def _refuse(name: str, error: Exception) -> NoReturn:
     """A schema that cannot be used, in our words where the library's say nothing to whoever wrote it."""
     why, at = str(error).splitlines()[0], ""
     if isinstance(error, jsonschema_rs.ValidationError):
-        at = "".join(f"/{step}" for step in error.instance_path)
+        (at, told), *_ = findings(iter((error,)))
         why = error.message.splitlines()[0]
-        if why.endswith('is not a "regex"'):
+        # What a reference leads to is told by the library; what is not as a schema must be, in our words.
+        if error.kind.name != "$ref" and not why.endswith(_NO_REGEX):
+            why = told
+        elif why.endswith(_NO_REGEX):
             why = "this is no regular expression that is served (look-around and back-references can take for ever)"
     why = why.rpartition("retrieving it failed: ")[2]
     raise ContractError(f"{name}{f' at {at}' if at else ''}: {why}") from error
@@ -256,16 +262,23 @@ def _converter(schema: Any) -> Callable[[str], Value]:
     return convert
 
 
-def _number(text: str, kind: type[int] | tuple[type[int], type[float]]) -> int | float | None:
+def _integer(text: str) -> int | None:
+    """Decimal, as everywhere in a path or a query: 010 is 10."""
+    return int(text) if _DECIMAL.match(text) else None
+
+
+def _number(text: str) -> int | float | None:
+    if (whole := _integer(text)) is not None:
+        return whole
     try:
         value = loads(text.encode())
     except GatewayError:
         return None
-    return value if isinstance(value, kind) and not isinstance(value, bool) else None
+    return value if isinstance(value, float) else None
 
 
 _READERS: Mapping[str, Callable[[str], Value]] = {
     "boolean": {"true": True, "false": False}.get,
-    "integer": lambda text: _number(text, int),
-    "number": lambda text: _number(text, (int, float)),
+    "integer": _integer,
+    "number": _number,
 }

@@ -13,7 +13,7 @@ import jsonschema_rs
 SHOWN = 20
 MAX_TEXT = 200
 # Longer or stranger names are not worth telling: they are the caller's own.
-_NAME = re.compile(r"[\w.$@-]{1,64}\Z")
+_NAME = re.compile(r"[\w.$@:/~ -]{1,64}\Z")
 
 
 class Finding(NamedTuple):

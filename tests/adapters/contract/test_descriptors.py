@@ -12,5 +12,5 @@ def test_a_descriptor_set_is_read_as_it_is(tmp_path):
 
 
 def test_one_that_is_not_there_is_told_with_where_it_is_looked_for(tmp_path):
-    with pytest.raises(ContractError, match="shop.binpb cannot be read .no such file or directory.; it is looked for beside"):
+    with pytest.raises(ContractError, match=r"shop.binpb cannot be read .no such file or directory.; it is looked for beside"):
         Config(descriptors="shop.binpb").read(tmp_path, {})

@@ -83,7 +83,9 @@ def test_a_copy_of_googles_files_among_ones_own_is_taken_before_ours(tmp_path, w
 
 
 def test_what_is_wrong_is_told_with_file_and_line(tmp_path, write):
-    write("protos/shop/v1/tea.proto", 'syntax = "proto3";\npackage shop.v1;\n\nmessage Tea {\n  Leaf leaf = 1;\n  Pot pot = 2;\n}\n')
+    write(
+        "protos/shop/v1/tea.proto", 'syntax = "proto3";\npackage shop.v1;\n\nmessage Tea {\n  Leaf leaf = 1;\n  Pot pot = 2;\n}\n'
+    )
     assert (
         'protos/shop/v1/tea.proto:5 "Leaf" is not defined.',
         'protos/shop/v1/tea.proto:6 "Pot" is not defined.',
@@ -117,7 +119,10 @@ def test_many_problems_are_told_in_part_and_counted(tmp_path, write):
 @pytest.mark.parametrize(
     ("config", "text"),
     [
-        (Config(proto="missing.proto"), "missing.proto cannot be read (no such file or directory); it is looked for beside this file"),
+        (
+            Config(proto="missing.proto"),
+            "missing.proto cannot be read (no such file or directory); it is looked for beside this file",
+        ),
         (Config(proto="empty"), "there is no .proto in empty"),
         (Config(proto="tea.proto", roots=("vendor",)), "the root vendor is no folder; it is looked for beside this file"),
     ],
