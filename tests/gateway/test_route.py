@@ -90,10 +90,11 @@ def test_a_wrong_method_is_told_from_a_path_that_nobody_has():
     assert "miss not_found" == found(table("GET /a"), "GET /b")[0]
 
 
-def test_other_protocols_have_no_method_and_their_own_words():
-    routes = table("/shop.v1.Orders/Place", protocol="grpc")
-    assert ("/shop.v1.Orders/Place", {}) == found(routes, "/shop.v1.Orders/Place", "grpc")
-    assert Reason.NO_METHOD is routes.find("grpc", "/shop.v1.Orders/Take").error.reason
+@pytest.mark.parametrize("protocol", ["grpc", "grpc_web", "connect"])
+def test_protocols_of_methods_have_no_method_where_others_have_no_path(protocol):
+    routes = table("/shop.v1.Orders/Place", protocol=protocol)
+    assert ("/shop.v1.Orders/Place", {}) == found(routes, "/shop.v1.Orders/Place", protocol)
+    assert Reason.NO_METHOD is routes.find(protocol, "/shop.v1.Orders/Take").error.reason
     assert Reason.NOT_FOUND is routes.find("websocket", "/shop.v1.Orders/Place").error.reason
 
 

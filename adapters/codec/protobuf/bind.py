@@ -198,7 +198,7 @@ class _Binding:
                 raise CallerError(Reason.MALFORMED, "this call has no body")
             message = self._level.over(message, body if part is None else {part.path[0]: body})
         if given.query:
-            said = _Said(dict(self._fixed.paths), dict(self._fixed.unions))
+            said = _Said({}, {**self._fixed.unions})
             if part is not None and body is not ABSENT and body is not None:
                 said.unions.update(part.unions)
             for name, text in given.query:

@@ -28,6 +28,8 @@ _WHOLE = re.compile(r"-?[0-9]+\Z", re.ASCII)
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?\Z", re.ASCII)
 _WORDS = frozenset({"NaN", "Infinity", "-Infinity"})
 _DIGITS = 20
+_SHORT = 10
+"""So few digits are within every range."""
 _RANGES = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1, "a signed integer of 32 bits"),
     FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1, "an unsigned integer of 32 bits"),
@@ -153,6 +155,8 @@ def _bool(text: str) -> Value:
 
 def _integer(low: int, high: int, what: str) -> Read:
     def read(text: str) -> Value:
+        if len(text) < _SHORT and text.isascii() and text.isdecimal():
+            return int(text)
         if not _WHOLE.match(text) or (low == 0 and text[0] == "-"):
             raise WrongError(f"is not {what} in decimal digits")
         # Python refuses to look at thousands of digits, be they zeros.
