@@ -63,6 +63,8 @@ class Call:
     """The caller wants what there is now, not what will come (a JSON array has an end)."""
     each: bool = False
     """Every message of it is an exchange of its own, counted and answered by itself (see `pipeline.each`)."""
+    expires: float | None = None
+    """Event-loop time at which the caller itself gives the whole of it up (`grpc-timeout`), a stream too."""
 
     def but(self, *, headers: Headers | None = None, deadline: float | None = None) -> Call:
         """The same call with other headers or another deadline: `dataclasses.replace` at a sixth of its price, for policies."""
@@ -80,6 +82,7 @@ class Call:
             self.accepts,
             self.snapshot,
             self.each,
+            self.expires,
         )
 
     def due(self, otherwise: float) -> float:
@@ -91,7 +94,7 @@ class Call:
         return now + otherwise if deadline is None else deadline - min(MARGIN_S, (deadline - now) / 4)
 
     def part(self, number: int) -> Call:
-        """One message of it as a call of its own, without a deadline yet."""
+        """One message of it as a call of its own, without a deadline yet but the caller's."""
         return Call(
             f"{self.id}.{number}",
             self.protocol,
@@ -103,6 +106,8 @@ class Call:
             peer=self.peer,
             accepts=self.accepts,
             snapshot=self.snapshot,
+            deadline=self.expires,
+            expires=self.expires,
         )
 
 

@@ -16,7 +16,7 @@ import grpc.aio
 from pydantic import Field
 
 from adapters.grpc.failure import LastWord, answered, bad_answer, failure_of, late
-from adapters.grpc.metadata import REQUEST_ID, Metadata, metadata_of
+from adapters.grpc.metadata import REQUEST_ID, Metadata, forwarded, metadata_of
 from gateway.codec import Contract
 from gateway.errors import BackendError, Reason
 from gateway.exchange import Call, EndOfMessages, Exchange, Handler, relay
@@ -29,10 +29,6 @@ from gateway.tls import BackendTls
 # Every wait has a deadline: that of a call whose caller has none.
 DEFAULT_S = 30.0
 CHECK_S = 1.5
-
-# What a caller's headers say about itself and its own hop, not about the call.
-_OWN = frozenset({REQUEST_ID, "user-agent", "cookie", "origin", "referer", "range", "cache-control", "pragma", "authority"})
-_OWN_PREFIXES = ("accept", "if-", "sec-")
 
 
 class Tls(BackendTls):
@@ -181,11 +177,7 @@ class Grpc:
 
     def metadata(self, call: Call) -> Metadata:
         """What goes to the peer: the caller's headers, our own in their place, and the exchange's id."""
-        sent = metadata_of(
-            pair
-            for pair in call.headers
-            if pair[0] not in _OWN and pair[0] not in self._taken and not pair[0].startswith(_OWN_PREFIXES)
-        )
+        sent = metadata_of(pair for pair in forwarded(call.headers) if pair[0] not in self._taken)
         return (*sent, *self._fixed, (REQUEST_ID, call.id))
 
 
@@ -234,7 +226,9 @@ class _Method:
         """Any other kind: both ways at once until the peer ends."""
         call = exchange.call
         await self._ready(call)
-        rpc = self._call("stream_stream")(metadata=self._backend.metadata(call))
+        # A stream lasts as long as it likes, unless its caller has said otherwise.
+        left = None if call.expires is None else max(0.0, call.expires - asyncio.get_running_loop().time())
+        rpc = self._call("stream_stream")(metadata=self._backend.metadata(call), timeout=left)
         replies = _Replies(exchange, rpc, None if self._many & Many.REQUESTS else call.due(DEFAULT_S), safe=self._safe)
 
         last = LastWord(rpc)

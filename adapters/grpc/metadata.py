@@ -34,6 +34,9 @@ _RESERVED = frozenset(
         "upgrade",
     }
 )
+# What a caller's headers say about itself and its own hop, not about the call.
+_OWN = frozenset({REQUEST_ID, "user-agent", "cookie", "origin", "referer", "range", "cache-control", "pragma", "authority"})
+_OWN_PREFIXES = ("accept", "if-", "sec-", "grpc-")
 _KEY = re.compile(r"[0-9a-z_.\-]+\Z")
 _PRINTABLE = re.compile(r"[\x20-\x7e]*\Z")
 _SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
@@ -47,6 +50,17 @@ def headers_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> Headers:
         (key, value if isinstance(value, str) else _text(key, value))
         for key, value in metadata
         if not key.startswith("grpc-") and key not in _RESERVED
+    )
+
+
+def forwarded(headers: Headers) -> Headers:
+    """Of a caller's headers those that say something of its call, and not of its own hop: they are the call's metadata."""
+    # RFC 9110 7.6.1: what Connection names belongs to the connection too.
+    hop = {name.strip().lower() for name in headers.joined("connection").split(",")}
+    return Headers(
+        pair
+        for pair in headers
+        if pair[0] not in _RESERVED and pair[0] not in _OWN and pair[0] not in hop and not pair[0].startswith(_OWN_PREFIXES)
     )
 
 

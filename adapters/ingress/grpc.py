@@ -253,6 +253,7 @@ class Grpc:
     @staticmethod
     def _call(exchange_id: str, found: Found, target: str, headers: Headers, context: Any) -> Call:
         left = context.time_remaining()
+        deadline = None if left is None else asyncio.get_running_loop().time() + left
         return Call(
             id=exchange_id,
             protocol="grpc",
@@ -260,7 +261,8 @@ class Grpc:
             headers=headers,
             params=found.params,
             many=found.endpoint.many,
-            deadline=None if left is None else asyncio.get_running_loop().time() + left,
+            deadline=deadline,
+            expires=deadline,
             peer=_host(context.peer()),
             accepts=PROTOBUF,
         )

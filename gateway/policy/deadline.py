@@ -15,7 +15,9 @@ from gateway.policy import Guard, Policy, PolicyConfig
 
 
 class Config(PolicyConfig):
-    """Answer in time, at least with an error (504). It ends with the first reply: a stream may then go on for ever."""
+    """Answer in time, at least with an error (504). It ends with the first reply: a stream may then go on for ever, unless its
+    caller has said by when it gives up (`grpc-timeout`).
+    """
 
     refuses: ClassVar[tuple[Reason, ...]] = (Reason.TIMED_OUT, Reason.UNKNOWN_OUTCOME, Reason.SLOW_REQUEST)
 
@@ -56,6 +58,8 @@ class Deadline:
         else:
             timed = _Timed(exchange, call.but(deadline=due), line, task)
             line.add(timed, due)
+        if call.expires is not None and timed.timer is None:
+            line.alone(timed, call.expires)
         try:
             await forward(timed)
         except asyncio.CancelledError as error:
@@ -94,6 +98,8 @@ class _Timed(Wrapper):
     def end(self) -> bool:
         """The clock stops for good. True where our own cancellation, and nobody else's, ended it."""
         self._stop()
+        if self.timer is not None:
+            self.timer.cancel()
         expired, self._expired = self._expired, False
         return expired and self._task.uncancel() <= self._cancelling
 
@@ -108,7 +114,8 @@ class _Timed(Wrapper):
     def _stop(self) -> None:
         self._replied = True
         self._line.remove(self)
-        if self.timer is not None:
+        # A time that the caller has set itself is for the whole of a stream.
+        if self.timer is not None and self.call.expires is None:
             self.timer.cancel()
 
     async def accept(self, headers: Headers = NO_HEADERS) -> None:

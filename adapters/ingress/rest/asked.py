@@ -61,6 +61,8 @@ class Asked:
         accepts: str = "",
         snapshot: bool = False,
     ) -> Call:
-        """The call that it is."""
+        """The call that it is. `deadline`: by when the caller gives up."""
         shown = self.headers if headers is None else headers
-        return Call(new_id(), protocol, target, shown, params, query, many, deadline, None, self.peer, accepts, snapshot)
+        return Call(
+            new_id(), protocol, target, shown, params, query, many, deadline, None, self.peer, accepts, snapshot, expires=deadline
+        )

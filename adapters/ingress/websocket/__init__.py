@@ -234,6 +234,7 @@ class WebSocket:
             offered = subprotocols(Headers((name.lower(), value) for name, value in request.headers.raw_items()))
             agreed = next((name for name in self._subprotocols if name in offered), "")
             endpoint = self._speaking(endpoint, agreed)
+        deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
         call = Call(
             id=new_id(),
             protocol="websocket",
@@ -242,7 +243,8 @@ class WebSocket:
             params=found.params if found else {},
             query=query,
             many=endpoint.many if agreed == SUBPROTOCOL else Many.BOTH,
-            deadline=None if seconds is None else asyncio.get_running_loop().time() + seconds,
+            deadline=deadline,
+            expires=deadline,
             peer=str(wire.remote_address[0]) if wire.remote_address else "",
             accepts=_ACCEPTS.get(agreed, ""),
         )

@@ -88,6 +88,7 @@ class Enveloped(Conversation):
             headers=Headers((*(pair for pair in call.headers if pair[0] not in names), *own)),
             accepts=JSON if text else PROTOBUF if self._binary == PROTOBUF else "",
             deadline=deadline,
+            expires=deadline,
         )
         self._begun.set()
 
