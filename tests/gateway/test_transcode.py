@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gateway.codec import MESSAGE, NOTHING_GIVEN, Given, Rule
+from gateway.codec import MESSAGE, NOTHING_GIVEN, Given, JsonOptions, Rule
 from gateway.errors import CallerError, FieldError, Reason
 from gateway.transcode import merge, transcode, untyped, upload
 
@@ -29,6 +29,10 @@ class Order:
 
     @property
     def part(self):
+        return self
+
+    def under(self, options):
+        assert JsonOptions() == options
         return self
 
     def check(self, value):
