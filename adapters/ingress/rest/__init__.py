@@ -21,12 +21,13 @@ from adapters.ingress.rest.exchange import HttpExchange, RestExchange
 from adapters.ingress.rest.grpc_web import GrpcWeb
 from adapters.ingress.rest.outflow import Outflow
 from adapters.ingress.rest.plain import Plain
-from adapters.ingress.rest.request import METHODS, check_head, check_method, headers_of, query_of
+from adapters.ingress.rest.request import METHODS, check_head, check_method, headers_of
 from gateway.codec import Contract, HttpBinding, Rule
 from gateway.errors import CallerError, GatewayError, Outcome, Reason
 from gateway.exchange import Call, new_id
 from gateway.message import Many
 from gateway.port import Address, Bind, ListenerConfig, View, Wire, limit_unsent, method_wire, split_bind
+from gateway.query import pairs_of
 from gateway.route import Endpoint
 from gateway.tls import ListenerTls
 
@@ -201,7 +202,7 @@ class Rest:
         try:
             path, _, text = check_head(request, headers, self._config.max_fields).partition("?")
             check_method(request.method)
-            query = query_of(text.partition("#")[0]) if text else ()
+            query = pairs_of(text.partition("#")[0]) if text else ()
             kind = (headers.get("content-type") or "").lower()
             asked = Asked(request, headers, path, query, peer, self._limits, kind)
             protocol = next(one for one in self._protocols if one.matches(asked))

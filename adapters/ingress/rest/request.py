@@ -7,7 +7,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
-from urllib.parse import unquote_plus, urlsplit
+from urllib.parse import urlsplit
 
 from aiohttp import web_exceptions
 from aiohttp.http_exceptions import HttpProcessingError
@@ -23,7 +23,6 @@ STREAMS = (NDJSON, SSE, JSON)
 
 # RFC 3986 3.2.2: a registered name or an IP literal, then a port.
 _HOST = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=%]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?\Z")
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
 _HTTP_10, _HTTP_11 = (1, 0), (1, 1)
 
@@ -87,20 +86,6 @@ def check_method(method: str) -> None:
     if method == "CONNECT":
         raise ClosingError(Reason.MALFORMED, "this is no proxy")
     raise CallerError(Reason.NOT_IMPLEMENTED, "this method is not known")
-
-
-def query_of(text: str) -> tuple[tuple[str, str], ...]:
-    """The query's parameters: cut at "&" only, "+" a space, percent-decoded once, UTF-8."""
-    if not text:
-        return ()
-    if _BAD_ESCAPE.search(text):
-        raise CallerError(Reason.MALFORMED, "the query has a malformed %-escape")
-    try:
-        pairs = (part.partition("=") for part in text.split("&") if part)
-        found = tuple((unquote_plus(name, errors="strict"), unquote_plus(value, errors="strict")) for name, _, value in pairs)
-    except UnicodeDecodeError as error:
-        raise CallerError(Reason.MALFORMED, "the query is not UTF-8") from error
-    return found
 
 
 @lru_cache(maxsize=256)

@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Sequence
 from email.utils import formatdate
-from urllib.parse import unquote_to_bytes
 
 from websockets.datastructures import Headers as WireHeaders
 from websockets.http11 import Request, Response
@@ -16,6 +15,7 @@ from websockets.http11 import Request, Response
 from gateway.errors import Allowed, CallerError, GatewayError, Reason
 from gateway.exchange import new_id
 from gateway.message import PROBLEM, Headers
+from gateway.query import pairs_of
 from gateway.status import TABLE, allowed, problem_body, retry_after
 
 MAX_FIELDS = 100
@@ -23,7 +23,6 @@ KEY_BYTES = 16
 _METHODS = frozenset({"HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?\Z")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _DEFAULT_PORT = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
 # Of the handshake itself: they say nothing of the call, and an answer has its own.
 HANDSHAKE = frozenset(
@@ -125,19 +124,7 @@ def headers_of(request: Request) -> Headers:
 def split_target(path: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     """The raw path, and the query's pairs, decoded: parted by "&" alone, "+" is a space. Raises CallerError(MALFORMED)."""
     target, _, query = path.partition("?")
-    pairs = (part.partition("=") for part in query.split("&") if part)
-    return target, tuple((_decoded(name), _decoded(value)) for name, _, value in pairs)
-
-
-def _decoded(text: str) -> str:
-    if "%" not in text:
-        return text.replace("+", " ")
-    if _BAD_ESCAPE.search(text):
-        raise CallerError(Reason.MALFORMED, "the query has a malformed %-escape")
-    try:
-        return unquote_to_bytes(text.replace("+", " ")).decode()
-    except UnicodeDecodeError as error:
-        raise CallerError(Reason.MALFORMED, "the query is not UTF-8") from error
+    return target, pairs_of(query)
 
 
 def refusal(error: GatewayError, exchange_id: str) -> Response:
