@@ -25,10 +25,16 @@ def schema() -> dict[str, Any]:
     route = _defined(RouteConfig, "route", defs)
     for section, (group, noun) in _GROUPS.items():
         top["properties"][section]["additionalProperties"] = _any_kind(group, noun, defs)
+    top["properties"]["contracts"]["items"] = _any_source(defs)
     policies = {"type": "array", "items": _any_kind(registry.POLICY, "policy", defs)}
-    for holder in (top, route):
+    target = _any_target(defs)
+    service, method = defs["file.ServiceConfig"], defs["file.MethodConfig"]
+    for holder in (top, route, service):
         holder["properties"]["policies"] |= policies
-    route["properties"]["to"] = {**route["properties"]["to"], **_any_target(defs)}
+    for holder in (route, service):
+        holder["properties"]["to"] |= target
+    for name, what in (("policies", policies), ("to", target)):
+        method["properties"][name]["anyOf"] = [what, {"type": "null"}]
     defs["file.RouteConfig"] = route
     return {"$schema": DIALECT, "title": "polygate", **top, "$defs": dict(sorted(defs.items()))}
 
@@ -73,6 +79,15 @@ def _any_kind(group: str, noun: str, defs: dict[str, Any]) -> dict[str, Any]:
         defs[name] = _defined(model, name, defs)
         cases.append(_case({"properties": {"kind": {"const": kind}}, "required": ["kind"]}, {"$ref": f"#/$defs/{name}"}))
     return {"type": "object", "required": ["kind"], "properties": {"kind": {"enum": list(registry.kinds(group))}}, "allOf": cases}
+
+
+def _any_source(defs: dict[str, Any]) -> dict[str, Any]:
+    """A path, or a source of any kind by the field of the kind's name."""
+    cases = []
+    for kind, model in installed(registry.CONTRACT):
+        defs[f"contract.{kind}"] = _defined(model, f"contract.{kind}", defs)
+        cases.append(_case({"required": [kind]}, {"$ref": f"#/$defs/contract.{kind}"}))
+    return {"anyOf": [{"type": "string"}, {"type": "object", "minProperties": 1, "allOf": cases}]}
 
 
 def _any_target(defs: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from gateway.codec import JsonOptions
 from gateway.part import Part, Written
@@ -138,7 +138,18 @@ class MethodConfig(Part):
     """A message that it takes: for the line to try it with."""
 
 
-Methods = Mapping[str, MethodConfig | Literal[False]]
+def _is_out(switch: bool) -> bool:  # noqa: FBT001  a validator is given its value
+    if switch:
+        raise ValueError("must be false, which leaves the method out, or a mapping; it is served unless told")
+    return switch
+
+
+def _switch(value: object) -> str:
+    return "switch" if isinstance(value, bool) else "object"
+
+
+Out = Annotated[bool, AfterValidator(_is_out), Tag("switch")]
+Method = Annotated[Out | Annotated[MethodConfig, Tag("object")], Discriminator(_switch)]
 
 
 class ServiceConfig(CallerConfig):
@@ -148,7 +159,9 @@ class ServiceConfig(CallerConfig):
     """The target of its methods. Without a verb it is what the backend does by itself: a grpc backend calls the method of the
     same name.
     """
-    methods: Methods = Field(default_factory=dict, examples=[{"Place": {"to": {"backend": "events", "publish": "orders"}}}])
+    methods: Mapping[str, Method] = Field(
+        default_factory=dict, examples=[{"Place": {"to": {"backend": "events", "publish": "orders"}}}]
+    )
     """What is otherwise for one method, by its name; `false` leaves it out."""
 
 

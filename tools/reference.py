@@ -24,6 +24,7 @@ GROUPS = (
     (registry.INGRESS, "listener", "listeners", "Listeners", "where calls come in"),
     (registry.BACKEND, "backend", "backends", "Backends", "where they go"),
     (registry.POLICY, "policy", "policies", "Policies", "what runs around a route's handler"),
+    (registry.CONTRACT, "contract", "contracts", "Contract sources", "what messages mean"),
 )
 # An example of what has none of its own: every example is loaded by a test.
 EXAMPLES = {"group": "quotes", "cert": "tls/cert.pem", "key": "tls/key.pem", "username": "polygate"}
@@ -59,8 +60,9 @@ def _kind_page(noun: str, section: str, kind: str, model: type[Part]) -> str:
     defs = schema()["$defs"]
     lines = [f"# {noun.capitalize()} `{kind}`", "", _prose(inspect.getdoc(model)), ""]
     lines += _extra(noun, kind)
-    part = {"kind": kind, **_example(defs[f"{noun}.{kind}"], defs)}
-    lines += ["```yaml", _yaml({section: [part] if noun == "policy" else {f"my-{kind}": part}}), "```", ""]
+    # A contract source is told by the field of its kind's name.
+    part = {**({} if noun == "contract" else {"kind": kind}), **_example(defs[f"{noun}.{kind}"], defs)}
+    lines += ["```yaml", _yaml({section: [part] if noun in {"policy", "contract"} else {f"my-{kind}": part}}), "```", ""]
     lines += _tables(f"{noun}.{kind}", defs)
     if issubclass(model, BackendConfig):
         for verb, target in model.verbs.items():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,12 @@ def test_every_example_of_the_reference_loads(tmp_path, monkeypatch, page, block
         parts = {f"my-{kind}": yaml.safe_load(next(text for name, _, text in EXAMPLES if name == page))["backends"][f"my-{kind}"]}
         example = {"backends": parts, "routes": [{"name": "a", "when": {"rest": "POST /a"}, **example}]}
     example.setdefault("listeners", {"one": {"kind": "rest", "bind": "127.0.0.1:8080"}})
+    if page.startswith("contract-"):
+        shutil.copy(ROOT / "protos/shop.binpb", tmp_path)
+        shutil.copytree(ROOT / "protos", tmp_path / "protos")
+        example["backends"] = {"stock": {"kind": "grpc", "address": "stock:50051"}}
+        # Whoever is asked by reflection must be there; what is proved here is that the example is a config.
+        monkeypatch.setattr("adapters.contract.reflection.Config.read", lambda *_: b"")
     path = tmp_path / "gateway.yaml"
     path.write_text(yaml.safe_dump(example))
     assert [] == [str(problem) for problem in load(path, {}).source.problems]
