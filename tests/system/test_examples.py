@@ -19,10 +19,12 @@ import pytest
 import yaml
 from aiohttp import web
 from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection
 
 from gateway.plan import plan
 from gateway.policy.observe import flush
 from gateway.server import Gateway, running
+from tests.adapters.backend.websocket_server import ENVELOPED, Peer, echo
 from tests.system.client import Rpc, curl, message, rpc, streaming
 from tests.system.conftest import ON_KAFKA, SHOP
 from tests.system.process import ROOT, on_free_ports
@@ -364,3 +366,24 @@ async def json_api(example: Example) -> None:
     assert ("bob", {"author": "bob", "text": "hi"}) == (second["key"], second["body"])
     answer = await curl(example.rest("/notes/ada"), "--json", '{"author": "bob"}')
     assert (400, "/author") == (answer.status, answer.json["errors"][0]["pointer"])
+
+
+@case
+async def websocket_backend(example: Example) -> None:
+    async def prices(peer: Peer, socket: ServerConnection) -> None:
+        asked = json.loads(await socket.recv())
+        for number in range(3):
+            await socket.send(json.dumps({**asked, "price": number}))
+
+    async with Peer(prices=prices, quote=echo, chat=ENVELOPED["echo"]).serving() as peer:
+        await example.serve(FEEDS_URL=peer.address)
+        answer = await curl(example.rest("/prices/eu"), *JSON, "-H", "Accept: application/x-ndjson", data=b'{"sku": "tea"}')
+        assert [{"market": "eu", "sku": "tea", "price": number} for number in range(3)] == answer.lines
+        assert "shop" == peer.requests[0].headers["x-tenant"]
+        assert {"sku": "tea"} == (await curl(example.rest("/quotes"), "--json", '{"sku": "tea"}')).json
+        lines = b'{"text": "a"}\n{"text": "b"}\n'
+        answer = await curl(example.rest("/chat/tea"), "-H", "Content-Type: application/x-ndjson", data=lines)
+        assert [{"room": "tea", "text": text} for text in "ab"] == answer.lines
+        async with connect(example.live("/chat/tea")) as socket:
+            await socket.send('{"text": "a"}')
+            assert {"room": "tea", "text": "a"} == json.loads(await socket.recv())
