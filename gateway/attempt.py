@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 from gateway.binding import Binding, PlannedRoute
+from gateway.codec import ABSENT
 from gateway.message import Many
 from gateway.pattern import pattern_of
 from gateway.plan import Plan
@@ -62,34 +64,55 @@ class _Place:
     tls: bool
 
 
-def _path(binding: Binding, example: dict[str, Any]) -> str:
-    """A path that a binding takes; what it uses of the example is taken out of it."""
+def parted(binding: Binding, message: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]], Any]:
+    """A message as a request of a binding says it: the path, the query, and the body (ABSENT for none)."""
+    left = copy.deepcopy(dict(message))
+    path = pattern_of(binding.pattern).path(lambda name: _taken(left, name))
+    if binding.rule.body == "*":
+        return path, [], left
+    body = left.pop(binding.rule.body, ABSENT)
+    return path, list(_leaves(left)), body
 
-    def value(name: str) -> str | None:
-        return _text(example.pop(name)) if name in example else None
 
-    return pattern_of(binding.pattern).path(value)
+def _taken(message: dict[str, Any], name: str) -> str | None:
+    """What a dotted name has in a message, taken out of it."""
+    first, _, rest = name.partition(".")
+    if first not in message:
+        return None
+    if not rest:
+        return _text(message.pop(first))
+    inner = message[first]
+    found = _taken(inner, rest) if isinstance(inner, dict) else None
+    if inner == {}:
+        del message[first]
+    return found
+
+
+def _leaves(message: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in message.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{above}{name}.")
+        else:
+            yield from ((f"{above}{name}", _text(one)) for one in (value if isinstance(value, list) else [value]))
 
 
 def _curl(route: PlannedRoute, binding: Binding, place: _Place) -> str:
-    example = dict(route.example)
-    url = f"{'https' if place.tls else 'http'}://{place.address}{_path(binding, example)}"
+    path, query, body = parted(binding, route.example)
+    url = f"{'https' if place.tls else 'http'}://{place.address}{path}{f'?{urlencode(query)}' if query else ''}"
     options = ["-N"] if binding.many & Many.REPLIES else []
-    if binding.method in {"GET", "DELETE"}:
-        url += f"?{urlencode({name: _text(value) for name, value in example.items()})}" if example else ""
-        options += ["-X", "DELETE"] if binding.method == "DELETE" else []
-    else:
-        options += ["-X", binding.method] if binding.method != "POST" else []
-        if route.to.format in {"json", "protobuf"}:
-            options += ["--json", shlex.quote(_compact(example))]
-        else:
-            options += ["-H", "content-type:text/plain", "-d", "hello"]
+    if binding.rule.body and route.to.format not in {"json", "protobuf"}:
+        options += ["-H", "content-type:text/plain", "-d", "hello"]
+    elif body is not ABSENT:
+        options += ["--json", shlex.quote(_compact(body))]
+    # What curl does by itself need not be said, nor what leaves every method open.
+    if binding.method not in {"POST" if options[-2:-1] in (["-d"], ["--json"]) else "GET", "*"}:
+        options = ["-X", binding.method, *options]
     return " ".join(["curl", "-s", *options, shlex.quote(url)])
 
 
 def _websockets(route: PlannedRoute, binding: Binding, place: _Place) -> str:
     """The library's own client. It leaves at the end of its input, so that must wait for the answer."""
-    url = f"{'wss' if place.tls else 'ws'}://{place.address}{_path(binding, dict(route.example))}"
+    url = f"{'wss' if place.tls else 'ws'}://{place.address}{parted(binding, route.example)[0]}"
     said = f"(echo {shlex.quote(_compact(dict(route.example)))}; sleep 1) | " if route.example else ""
     return f"{said}{_installed('websockets')} {shlex.quote(url)}"
 

@@ -6,11 +6,13 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 from urllib.parse import parse_qsl
 
+from gateway.attempt import parted
 from gateway.binding import Binding, PlannedRoute, labelled
+from gateway.codec import ABSENT
 from gateway.errors import FieldError, GatewayError
 from gateway.exchange import Call, Exchange, Handler, Memory, new_id
 from gateway.fit import ALWAYS
@@ -19,7 +21,7 @@ from gateway.pattern import pattern_of
 from gateway.pipeline import pipeline
 from gateway.plan import Plan, bound
 from gateway.policy import Guard
-from gateway.route import Found
+from gateway.route import Found, Query
 from gateway.topic.ask import AskTo
 from gateway.topic.publish import Addressing, PublishTo, record_headers
 from gateway.topic.tail import TailTo
@@ -51,11 +53,12 @@ def explain(plan: Plan, call: str, body: str | None = None) -> dict[str, Any]:
     Without a body the route's own example stands for it.
     """
     protocol, target = protocol_of(call)
-    bare, _, _ = target.partition("?")
+    bare, _, asked = target.partition("?")
+    query = tuple(parse_qsl(asked, keep_blank_values=True))
     table, bindings, _ = labelled(plan.routes)
-    found = table.find(protocol, bare)
+    found = table.find(protocol, bare, query=query)
     others = {
-        f"{route.name} {binding.when}": _why_not(binding, bare)
+        f"{route.name} {binding.when}": _why_not(route, binding, bare, query)
         for label, (route, binding) in bindings.items()
         if label != found.endpoint.route and binding.protocol == protocol
     }
@@ -68,7 +71,8 @@ def explain(plan: Plan, call: str, body: str | None = None) -> dict[str, Any]:
     if found.error is not None:
         return {**told, "error": {"reason": found.error.reason.value, "detail": found.error.message}}
     route, binding = bindings[found.endpoint.route]
-    return {**told, **_matched(plan, route, binding, found), **_becomes(plan, route, binding, found, target, body)}
+    made = Call(new_id(), protocol, target, params=found.params, query=query, accepts=JSON)
+    return {**told, **_matched(plan, route, binding, found), **_becomes(plan, route, binding, made, body)}
 
 
 def _matched(plan: Plan, route: PlannedRoute, binding: Binding, found: Found) -> dict[str, Any]:
@@ -99,7 +103,7 @@ def _step(kind: str, policy: Any) -> str:
     return f"{kind}{': ' + shown if shown else ''}{' (always on)' if kind in ALWAYS else ''}"
 
 
-def _why_not(binding: Binding, target: str) -> str:
+def _why_not(route: PlannedRoute, binding: Binding, target: str, query: Query) -> str:
     """Why a call of its protocol is not for a binding."""
     method, _, path = target.rpartition(" ")
     if binding.protocol in {"grpc", "topic"} and path != binding.pattern:
@@ -114,22 +118,23 @@ def _why_not(binding: Binding, target: str) -> str:
     length = len(wanted.segments)
     if wanted.segments[-1].kind != "rest" and length != len(given):
         return f"has {length} segment{'s' if length > 1 else ''} in its path, the call {len(given)}"
-    if binding.method != method:
+    if binding.method not in {method, "*"}:
         return f"is for {binding.method}"
-    return "would take it too, but the other is more specific"
+    alone, _, _ = labelled([replace(route, bindings=(binding,))])
+    if alone.find(binding.protocol, target, query=query).error is not None:
+        return "has a condition that is not true of it"
+    return "would take it too, but another is more specific"
 
 
-def _becomes(plan: Plan, route: PlannedRoute, binding: Binding, found: Found, target: str, body: str | None) -> dict[str, Any]:
+def _becomes(plan: Plan, route: PlannedRoute, binding: Binding, call: Call, body: str | None) -> dict[str, Any]:
     """The message that leaves for the target, or why it would not."""
     if isinstance(route.to, TailTo):
         return {}
-    query = tuple(parse_qsl(target.partition("?")[2], keep_blank_values=True))
-    bodiless = binding.method in {"GET", "HEAD", "DELETE"}
-    if body is None and not bodiless:
-        if not route.example:
+    if body is None and binding.rule.body:
+        _, _, example = parted(binding, route.example)
+        if not route.example or example is ABSENT:
             return {}
-        body = json.dumps({name: value for name, value in route.example.items() if name not in found.params})
-    call = Call(new_id(), binding.protocol, target, params=found.params, query=query, accepts=JSON)
+        body = json.dumps(example)
     caught: list[Message] = []
 
     async def catch(exchange: Exchange) -> None:

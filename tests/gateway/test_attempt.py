@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.attempt import attempt, banner
+from gateway.attempt import attempt, banner, parted
+from gateway.binding import Binding
+from gateway.codec import ABSENT, Rule
+from gateway.message import Many
 from gateway.plan import plan
 from gateway.port import Address
 from gateway.server import running
@@ -132,3 +135,26 @@ def test_the_websocket_client_is_called_by_its_name_where_that_is_found(one, mon
     monkeypatch.setattr(shutil, "which", lambda _name: "/usr/bin/websockets")
     line = one('{kind: websocket, bind: "127.0.0.1:0"}', "{websocket: /stock}", Address("127.0.0.1", 5))
     assert " | websockets ws://127.0.0.1:5/stock" in line
+
+
+def _binding(when: str, body: str) -> Binding:
+    method, _, pattern = when.partition(" ")
+    return Binding("rest", when, method, pattern, Many.NEITHER, False, (), None, (), Rule(body=body))
+
+
+@pytest.mark.parametrize(
+    ("when", "body", "said"),
+    [
+        ("POST /a", "*", ("/a", [], {"book": {"name": "books/7", "tags": ["x", "y"]}, "new": True})),
+        ("PATCH /{book.name=books/*}", "book", ("/books/7", [("new", "true")], {"tags": ["x", "y"]})),
+        ("GET /{book.name=books/*}", "", ("/books/7", [("book.tags", "x"), ("book.tags", "y"), ("new", "true")], ABSENT)),
+        (
+            "PUT /{new}/{other}:go",
+            "other",
+            ("/true/other:go", [("book.name", "books/7"), ("book.tags", "x"), ("book.tags", "y")], ABSENT),
+        ),
+    ],
+)
+def test_a_message_is_parted_as_the_rule_of_its_call_puts_it_together(when, body, said):
+    message = {"book": {"name": "books/7", "tags": ["x", "y"]}, "new": True}
+    assert said == parted(_binding(when, body), message)

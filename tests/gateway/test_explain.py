@@ -103,7 +103,7 @@ def test_a_less_specific_route_says_so(planned):
         "  - {name: one, when: {rest: GET /a/b}, to: {backend: stub, call: a}}\n"
     )
     told = explain(plan_, "GET /a/b")
-    assert ("one", {"all GET /a/**": "would take it too, but the other is more specific"}) == (told["route"], told["others"])
+    assert ("one", {"all GET /a/**": "would take it too, but another is more specific"}) == (told["route"], told["others"])
 
 
 def test_many_others_are_not_all_told_to_people(planned):
@@ -142,3 +142,14 @@ def test_a_tail_has_no_message_to_show(shop):
 def test_text_is_given_as_it_is(planned):
     plan_ = planned("  - {name: a, when: {rest: POST /a}, to: {backend: events, publish: a, format: text}}\n")
     assert "hello" == explain(plan_, "POST /a", "hello")["record"]["body"]
+
+
+def test_a_condition_is_asked_with_the_query_and_told_of_where_it_does_not_hold(planned):
+    plan_ = planned(
+        '  - {name: new, if: \'query["v"] == "2"\', when: {rest: GET /a}, to: {backend: stub, call: a}}\n'
+        "  - {name: old, when: {rest: GET /a}, to: {backend: stub, call: a}}\n"
+    )
+    told = explain(plan_, "GET /a?v=2")
+    assert ("new", {"old GET /a": "would take it too, but another is more specific"}) == (told["route"], told["others"])
+    told = explain(plan_, "GET /a?v=1")
+    assert ("old", {"new GET /a": "has a condition that is not true of it"}) == (told["route"], told["others"])
