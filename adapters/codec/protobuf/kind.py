@@ -13,20 +13,15 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
 from adapters.codec.protobuf.bind import binding, is_raw, picking
+from adapters.codec.protobuf.depth import UNBOUNDED, bounded, check_depth, is_shallow, over_deep
 from adapters.codec.protobuf.reader import Readers
-from adapters.codec.protobuf.scan import scan, scan_once, too_deep
+from adapters.codec.protobuf.scan import scan, scan_once
 from adapters.codec.protobuf.schema import leaves, told
-from adapters.codec.protobuf.shape import is_shallow
 from adapters.codec.protobuf.writer import Writers
 from adapters.codec.protobuf.wrong import WRONG, InexactError, WrongError, located, refusal
 from gateway.codec import Bind, JsonOptions, Rule, Type, Value
-from gateway.errors import CallerError
-from gateway.jsontext import MAX_DEPTH
 from gateway.schema import Leaf, Schema, Schemas
 
-_SHALLOW_ENOUGH = 32
-"""So many brackets in JSON are never nested over 100 on the wire: a Struct takes three levels for one."""
-_TOO_DEEP = f"is nested deeper than {MAX_DEPTH}"
 PLAIN = JsonOptions()
 _plain = json.JSONDecoder().raw_decode
 
@@ -59,6 +54,7 @@ class MessageType:
         self.descriptor = descriptor
         self.options = options
         self.fields: tuple[str, ...] = tuple(name for field in descriptor.fields for name in (field.name, field.json_name))
+        self.columns = tuple(field.name if options.proto_names else field.json_name for field in descriptor.fields)
         self._class: Any = GetMessageClass(descriptor)
         self._pool = pool
         self._whole = whole
@@ -79,8 +75,7 @@ class MessageType:
     @cached_property
     def pack(self) -> Callable[[Value], bytes]:
         """See `Type`."""
-        name = self.name
-        read = self._read
+        name, read = self.name, self._bounded
 
         def pack(value: Value) -> bytes:
             try:
@@ -93,8 +88,8 @@ class MessageType:
     @cached_property
     def pack_json(self) -> Callable[[bytes], bytes]:
         """See `Type`."""
-        name = self.name
-        read = self._read
+        name, flat, bounded = self.name, self._read, self._bounded
+        shallow = flat is bounded
 
         def pack_json(body: bytes) -> bytes:
             # The straight way through `scan`, less a call: a text that begins and ends with its object.
@@ -106,7 +101,9 @@ class MessageType:
             except (ValueError, StopIteration, RecursionError):
                 value = scan(body)
             try:
-                return read(value)
+                if shallow or body.count(b"{") + body.count(b"[") <= UNBOUNDED:
+                    return flat(value)
+                return bounded(value)
             except InexactError:
                 return exactly(body)
             except WRONG as error:
@@ -114,7 +111,7 @@ class MessageType:
 
         def exactly(body: bytes) -> bytes:
             try:
-                return read(scan(body, digits=True))
+                return bounded(scan(body, digits=True))
             except WRONG as error:
                 raise refusal(name, located(error, None, None, None)) from error
 
@@ -123,16 +120,16 @@ class MessageType:
     @cached_property
     def unpack_json(self) -> Callable[[bytes], bytes]:
         """See `Type`."""
+        show = self._show
         if not is_shallow(self.descriptor):
-            show = self._show
             return lambda body: show(body).encode()
-        name, parse, write = self.name, self._class.FromString, self._write
+        parse, write = self._class.FromString, self._write
 
         def unpack_json(body: bytes) -> bytes:
             try:
                 return write(parse(body)).encode()
-            except (DecodeError, WrongError) as error:
-                raise unreadable(name, error) from error
+            except (DecodeError, WrongError):
+                return show(body).encode()  # says why not
 
         return unpack_json
 
@@ -165,24 +162,14 @@ class MessageType:
 
     @cached_property
     def _read(self) -> Callable[[Value], bytes]:
-        read = self._pool.readers(self.options, whole=self._whole).of(self.descriptor)
+        return self._pool.readers(self.options, whole=self._whole).of(self.descriptor)
+
+    @cached_property
+    def _bounded(self) -> Callable[[Value], bytes]:
+        # What is no field's may be nested at will.
         if self.options.unknown == "reject" and is_shallow(self.descriptor):
-            return read
-        parse = self._class.FromString
-
-        def bounded(value: Value) -> bytes:
-            if not too_deep(value, _SHALLOW_ENOUGH):
-                return read(value)
-            if too_deep(value):
-                raise WrongError(_TOO_DEEP)
-            body = read(value)
-            try:
-                parse(body)
-            except DecodeError as error:
-                raise WrongError(_TOO_DEEP) from error
-            return body
-
-        return bounded
+            return self._read
+        return bounded(self._read, self.descriptor)
 
     @cached_property
     def _write(self) -> Callable[[Any], str]:
@@ -196,15 +183,14 @@ class MessageType:
         def show(body: bytes) -> str:
             try:
                 text = write(parse(body))
-            except (DecodeError, WrongError) as error:
-                raise unreadable(name, error) from error
-            if not shallow and text.count("{") + text.count("[") > MAX_DEPTH and too_deep(_plain(text)[0]):
-                raise refusal(name, WrongError(_TOO_DEEP))
+                if not shallow:
+                    check_depth(text)
+            except DecodeError as error:
+                raise refusal(name, WrongError(f"is not a {name}")) from error
+            except WrongError as error:
+                raise refusal(name, error) from error
+            except RecursionError as error:  # an Any in an Any in an Any: bytes to the runtime, which bounds all else
+                raise refusal(name, over_deep()) from error
             return text
 
         return show
-
-
-def unreadable(name: str, error: DecodeError | WrongError) -> CallerError:
-    """What is told of a message that the runtime cannot read, or that has no JSON."""
-    return refusal(name, error if isinstance(error, WrongError) else WrongError(f"is not a {name}"))

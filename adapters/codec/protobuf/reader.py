@@ -14,6 +14,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from adapters.codec.protobuf import scalar, wire
+from adapters.codec.protobuf.depth import bounded, is_shallow
 from adapters.codec.protobuf.member import arranging, beside, lacking, members, twice, unique
 from adapters.codec.protobuf.shape import entry, is_map, is_required, takes_null
 from adapters.codec.protobuf.source import Source, indented
@@ -114,6 +115,7 @@ class Readers:
         self._names: dict[str, str] = {}
         self._enums: dict[str, tuple[str, str]] = {}
         self._tables: dict[bytes, str] = {}
+        self._inside: dict[str, tuple[Descriptor, Read]] = {}
 
     def of(self, descriptor: Descriptor) -> Read:
         """The reader of a type. It raises WrongError or UnicodeEncodeError."""
@@ -121,8 +123,13 @@ class Readers:
 
     def named(self, name: str) -> tuple[Descriptor, Read]:
         """The reader of the type that an Any names. Raises KeyError."""
-        descriptor = self._pool.FindMessageTypeByName(name)
-        return descriptor, self.of(descriptor)
+        found = self._inside.get(name)
+        if found is None:
+            descriptor = self._pool.FindMessageTypeByName(name)
+            # What is in an Any is bytes to whoever looks at the depth of the whole.
+            read = self.of(descriptor)
+            found = self._inside[name] = descriptor, read if is_shallow(descriptor) else bounded(read, descriptor)
+        return found
 
     def _name(self, descriptor: Descriptor) -> str:
         name = self._names.get(descriptor.full_name)

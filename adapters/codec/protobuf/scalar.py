@@ -26,6 +26,7 @@ _BEYOND = range(-(2**63), 2**64)
 _DIGITS = 20
 # JSON's own digits: int() would take "1_0", "+3", white space and the digits of other scripts.
 _NUMBER = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", re.ASCII)
+_WHOLE = re.compile(r"-?[0-9]+", re.ASCII)
 _NAMED = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 _BASE64 = re.compile(r"([A-Za-z0-9+/_-]*)={0,2}", re.ASCII)
 _STANDARD = str.maketrans("-_", "+/")
@@ -155,7 +156,7 @@ def enum(names: Mapping[str, int], *, closed: bool, lenient: bool) -> Callable[[
         if type(value) is str:
             if value in names:
                 return names[value]
-            if not _NUMBER.fullmatch(value):
+            if not _WHOLE.fullmatch(value):
                 if lenient:
                     return None
                 raise WrongError("is no value of its enum")

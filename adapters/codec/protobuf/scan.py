@@ -10,7 +10,7 @@ import json
 from typing import Any, NoReturn, Self
 
 from gateway.codec import Value
-from gateway.jsontext import MAX_DEPTH, loads
+from gateway.jsontext import loads
 
 _SPACE = " \t\n\r"
 
@@ -54,21 +54,3 @@ def scan(body: bytes, *, digits: bool = False) -> Value:
         pass
     loads(body)  # says what is wrong with it, and where
     raise AssertionError("the strict parser takes nothing that the scanner does not")
-
-
-def too_deep(value: Value, limit: int = MAX_DEPTH) -> bool:
-    """Whether lists and objects are nested in each other over `limit` levels. Level by level: recursion is what it guards."""
-    level = [value]
-    for _ in range(limit):
-        level = [part for holder in level for part in _parts(holder) if isinstance(part, dict | list | tuple)]
-        if not level:
-            return False
-    return True
-
-
-def _parts(holder: Value) -> list[Value]:
-    if isinstance(holder, dict):
-        return list(holder.values())
-    if isinstance(holder, tuple):
-        return [part for _, part in holder]
-    return holder if isinstance(holder, list) else []

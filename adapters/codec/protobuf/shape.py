@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from google.api import field_behavior_pb2
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
-
-_ENDLESS = frozenset({"google.protobuf.Any", "google.protobuf.Struct", "google.protobuf.Value", "google.protobuf.ListValue"})
-_MANY_TYPES = 30
+from google.protobuf.descriptor import FieldDescriptor
 
 
 def is_required(field: FieldDescriptor) -> bool:
@@ -37,21 +34,3 @@ def takes_null(field: FieldDescriptor) -> bool:
     if field.message_type is not None:
         return bool(field.message_type.full_name == "google.protobuf.Value")
     return field.enum_type is not None and bool(field.enum_type.full_name == "google.protobuf.NullValue")
-
-
-def is_shallow(descriptor: Descriptor) -> bool:
-    """Whether no message of the type can be nested deeply: it holds neither itself nor what may hold anything."""
-    done: set[str] = set()
-
-    def ends(kind: Descriptor, above: frozenset[str]) -> bool:
-        if kind.full_name in above or kind.full_name in _ENDLESS or len(above) > _MANY_TYPES:
-            return False
-        if kind.full_name in done:
-            return True
-        held = [field.message_type for field in kind.fields if field.message_type is not None]
-        if not all(ends(each, above | {kind.full_name}) for each in held):
-            return False
-        done.add(kind.full_name)
-        return True
-
-    return ends(descriptor, frozenset())

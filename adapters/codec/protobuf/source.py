@@ -6,6 +6,7 @@ import linecache
 from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Any
+from weakref import finalize
 
 _numbers = count(1)
 
@@ -41,6 +42,7 @@ class Source:
             # Unique, and known to linecache, so that a traceback shows the line.
             file = f"<codec {next(_numbers)}>"
             linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+            finalize(self, linecache.cache.pop, file, None)
             # The text is made of the contract's structure alone; its names come in as constants and quoted literals.
             exec(compile(text, file, "exec"), self._space)  # noqa: S102
         found: Callable[..., Any] = self._space[name]

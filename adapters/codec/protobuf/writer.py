@@ -57,6 +57,7 @@ class Writers:
         self._names: dict[str, str] = {}
         self._enums: dict[str, str] = {}
         self._verified: dict[str, bool] = {}
+        self._inside: dict[str, tuple[type[Any], Write]] = {}
 
     def of(self, descriptor: Descriptor) -> Write:
         """The writer of a type. It raises WrongError, and DecodeError for what an Any holds."""
@@ -64,8 +65,11 @@ class Writers:
 
     def named(self, name: str) -> tuple[type[Any], Write]:
         """The class and the writer of the type that an Any names. Raises KeyError."""
-        descriptor = self._pool.FindMessageTypeByName(name)
-        return GetMessageClass(descriptor), self.of(descriptor)
+        found = self._inside.get(name)
+        if found is None:
+            descriptor = self._pool.FindMessageTypeByName(name)
+            found = self._inside[name] = GetMessageClass(descriptor), self.of(descriptor)
+        return found
 
     def _name(self, descriptor: Descriptor) -> str:
         name = self._names.get(descriptor.full_name)
