@@ -138,7 +138,7 @@ def _unused(said: SchemaConfig, to: TargetConfig) -> tuple[str, str] | None:
     if said.reply is not None and to.verb == "publish":
         return "reply", "would never be asked: a publish answers a receipt, which is the gateway's own"
     if said.request is not None and to.verb == "tail":
-        return "request", "would never be asked: a tail is asked for start and limit, which are the gateway's own"
+        return "request", "would never be asked: what a tail is asked is the gateway's own"
     return None
 
 

@@ -140,7 +140,7 @@ class MethodConfig(Part):
 
 def _is_out(switch: bool) -> bool:  # noqa: FBT001  a validator is given its value
     if switch:
-        raise ValueError("must be false, which leaves the method out, or a mapping; it is served unless told")
+        raise ValueError("must be a mapping, or false to leave the method out")
     return switch
 
 

@@ -120,7 +120,9 @@ def _fields(model: type[Part], at: Where) -> Iterable[str]:
     for step in at[:-1]:
         if isinstance(step, str) and isinstance(known, type) and issubclass(known, Part) and step in known.model_fields:
             known = _inner(known.model_fields[step].annotation)
-    return known.model_fields if isinstance(known, type) and issubclass(known, Part) else ()
+    if not (isinstance(known, type) and issubclass(known, Part)):
+        return ()
+    return [field.alias or name for name, field in known.model_fields.items()]
 
 
 def _inner(annotation: Any) -> Any:

@@ -41,6 +41,17 @@ def actual(config: str) -> str:
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         shutil.copy(ROOT / "protos/shop.binpb", "shop.binpb")
         Path("notes.binpb").write_bytes(notes())
+        shutil.copytree(ROOT / "protos", "protos", ignore=shutil.ignore_patterns("*.binpb"))
+        Path("broken.proto").write_text('syntax = "proto3";\nmessage Cup {\n  Tea tea = 1;\n}\n')
+        Path("other").mkdir()
+        Path("other/broken.proto").write_text('syntax = "proto3";\nmessage Cup {\n  string tea = 1;\n}\n')
+        Path("schemas").mkdir()
+        Path("schemas/order.json").write_text(
+            '{"type": "object", "properties": {"sku": {"$ref": "sku.json"}}, "required": ["sku"]}'
+        )
+        Path("schemas/sku.json").write_text('{"type": "string"}')
+        Path("schemas/draft-07.json").write_text('{"$schema": "http://json-schema.org/draft-07/schema#"}')
+        Path("schemas/remote.json").write_text('{"$ref": "https://example.com/order.json"}')
         Path("secret").write_text("s3cret\n")
         Path("not-a-set").write_bytes(b"\xff")
         Path("gateway.yaml").write_text(config)
@@ -76,6 +87,7 @@ def resolved(planned: Plan) -> str:
                     + (" (each)" if binding.each else "")
                     for binding in route.bindings
                 ],
+                **({"left out": [f"{one.protocol} {one.call}: {one.why}" for one in route.left_out]} if route.left_out else {}),
                 "to": _plain(route.to),
             }
             for route in planned.routes

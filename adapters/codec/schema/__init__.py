@@ -105,6 +105,7 @@ class SchemaType:
         self._properties: Mapping[str, Any] = properties if isinstance(properties, dict) else {}
         self._closed = told.get("additionalProperties") is False
         self.fields: tuple[str, ...] = tuple(self._properties)
+        self.columns = self.fields
         self._converters = {field: _converter(one) for field, one in self._properties.items()}
         self.digest = hashlib.sha256(json.dumps([self._whole, formats], sort_keys=True).encode()).hexdigest()[:16]
 
@@ -184,7 +185,7 @@ def _refuse(name: str, error: Exception) -> NoReturn:
             why = told
         elif why.endswith(_NO_REGEX):
             why = "this is no regular expression that is served (look-around and back-references can take for ever)"
-    why = why.rpartition("retrieving it failed: ")[2]
+    why = why.rpartition("retrieving it failed: ")[2].removeprefix("ContractError: ")
     raise ContractError(f"{name}{f' at {at}' if at else ''}: {why}") from error
 
 
