@@ -86,6 +86,30 @@ def _renamed(node: Any, names: Mapping[tuple[str, str], str]) -> Any:
     return found
 
 
+def json(schemas: Schemas) -> Schema:
+    """A reference to any JSON as we take it: a whole number beyond 64 bits is refused wherever it stands (`gateway.jsontext`)."""
+
+    def make() -> Schema:
+        again = json(schemas)
+        whole: Schema = {"if": {"type": "integer"}, "then": {"minimum": -(2**63), "maximum": 2**64 - 1}}
+        return {"description": "Any JSON.", **whole, "items": again, "additionalProperties": again}
+
+    return schemas.refer("Json", "", make)
+
+
+def rooted(node: Any, name: str) -> Any:
+    """A whole schema as a part of a document: what it refers to within itself is where its name is."""
+    if isinstance(node, list):
+        return [rooted(item, name) for item in node]
+    if not isinstance(node, dict):
+        return node
+    found = {key: rooted(value, name) for key, value in node.items()}
+    reference = node.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#") and not reference.startswith(PLACE):
+        found["$ref"] = f"{PLACE}{_UNFIT.sub('_', name)}{reference[1:]}"
+    return found
+
+
 def nullable(schema: Schema) -> Schema:
     """The same, or null."""
     kind = schema.get("type")

@@ -8,7 +8,7 @@ from gateway.binding import Binding, PlannedRoute
 from gateway.framing import NDJSON, SSE
 from gateway.message import JSON, Many
 from gateway.plan import Plan
-from gateway.schema import Schema, Schemas
+from gateway.schema import Schema, Schemas, json, rooted
 from gateway.topic.event import EVENT
 from gateway.topic.tail import TailTo
 from gateway.translate import Translate
@@ -57,13 +57,18 @@ def taken(schemas: Schemas, route: PlannedRoute, binding: Binding) -> Schema:
     rule, contract = binding.rule, route.contract
     if contract is None:
         # Path variables become fields, so it is an object where there are some.
-        return {"type": "object"} if rule.variables and rule.body == "*" else {}
+        anything = json(schemas)
+        is_object = rule.variables and rule.body == "*"
+        return {"type": "object", "additionalProperties": anything} if is_object else anything
     field = "" if rule.body == "*" else rule.body
     inside = [name for name in rule.variables if not field or name.startswith(f"{field}.")]
     without = tuple(name.removeprefix(f"{field}.") if field else name for name in inside)
     if not field and without:
-        name = f"{contract.request.name}.{'.'.join(rule.variables)}"
-        return schemas.refer(f"{name}-less", "", lambda: contract.request.schema(schemas, sent=False, without=without))
+        name = f"{contract.request.name}.without.{'.'.join(rule.variables)}"
+        return schemas.refer(name, "", lambda: contract.request.schema(schemas, sent=False, without=without))
+    if not contract.request.binary and not field:
+        name = f"{route.name}.request"
+        return schemas.refer(name, "", lambda: rooted(contract.request.schema(schemas, sent=False), name))
     return contract.request.schema(schemas, sent=False, field=field, without=inside)
 
 
@@ -77,6 +82,9 @@ def shown(schemas: Schemas, route: PlannedRoute, binding: Binding) -> Schema:
     if contract is None or (to.verb == "tail" and contract.reply.name == EVENT):
         return {}
     field = binding.rule.response_body if to.verb == "call" else ""
+    if not contract.reply.binary and not field:
+        name = f"{route.name}.reply"
+        return schemas.refer(name, "", lambda: rooted(contract.reply.schema(schemas, sent=True), name))
     return contract.reply.schema(schemas, sent=True, field=field)
 
 
@@ -89,7 +97,7 @@ def by_type(media: Iterable[str], schema: Schema, message: str | None) -> dict[s
         elif kind.startswith(TEXTS):
             content[kind] = {"schema": {"type": "string"}}
         else:
-            content[kind] = {"x-protobuf-message": message} if message else {}
+            content[kind] = {"schema": {"type": "string", "format": "binary"}, "x-protobuf-message": message}
     return content
 
 
@@ -103,7 +111,17 @@ def request(plan: Plan, schemas: Schemas, route: PlannedRoute, binding: Binding)
         return {"content": {ANYTHING: {}}}
     message = route.contract.request.name if route.contract is not None else None
     content = by_type(translate.requests, schema, message)
+    if JSON in content and (example := _example(route, binding)):
+        content[JSON]["example"] = example
     return {"required": _is_needed(schemas, route, binding), "content": content}
+
+
+def _example(route: PlannedRoute, binding: Binding) -> object:
+    """The route's own example, as far as it is the body's to say."""
+    rule = binding.rule
+    if rule.body != "*":
+        return route.example.get(rule.body)
+    return {name: value for name, value in route.example.items() if name not in rule.variables}
 
 
 def _is_needed(schemas: Schemas, route: PlannedRoute, binding: Binding) -> bool:

@@ -9,6 +9,16 @@ from gateway.description import content, path, problem
 from gateway.message import Many
 from gateway.plan import Plan
 from gateway.schema import Leaf, Schema, Schemas
+from gateway.topic.tail import TailTo
+
+_CURSOR = r"^[0-9]{1,9}:[0-9]{1,19}(,[0-9]{1,9}:[0-9]{1,19})*$"
+_START: Schema = {"anyOf": [{"type": "string", "enum": ["", "earliest", "latest"]}, {"type": "string", "pattern": _CURSOR}]}
+_LIMIT: Schema = {"type": "integer", "format": "int64", "minimum": 0, "maximum": 2**63 - 1}
+_OPENING = (
+    Leaf("start", "start", {**_START, "description": "earliest, latest, or the cursor of an event, to go on after it."}),
+    Leaf("limit", "limit", {**_LIMIT, "description": "End after so many; 0 for no limit."}),
+)
+"""What a caller may ask of a tail, whatever its contract says of it."""
 
 
 @dataclass(slots=True)
@@ -36,8 +46,9 @@ def operation(parts: Parts, route: PlannedRoute, binding: Binding, told: path.To
 def _text(parts: Parts, route: PlannedRoute) -> Schema:
     """What an operation is called, where it belongs, and what its source says of it."""
     contract = route.contract
-    service, _, _ = contract.name.partition("/") if contract is not None else (route.to.backend, "", "")
-    comment = parts.schemas.comments.get(contract.name.replace("/", "."), "") if contract is not None else ""
+    method = contract.name if contract is not None and contract.request.binary else ""
+    service = method.partition("/")[0] or route.to.backend
+    comment = parts.schemas.comments.get(method.replace("/", "."), "")
     summary, _, more = comment.partition("\n")
     told: Schema = {"operationId": route.name, "tags": [service], "summary": summary.strip() or route.name}
     return {**told, "description": more.strip()} if more.strip() else told
@@ -52,11 +63,12 @@ def _query(schemas: Schemas, route: PlannedRoute, binding: Binding) -> list[Sche
     rule = binding.rule
     if rule.body == "*" or not rule.http:
         return []
-    if route.contract is None:
-        anything: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
-        return [{"name": "fields", "in": "query", "style": "form", "explode": True, "schema": anything}]
+    if route.contract is None and not isinstance(route.to, TailTo):
+        return []  # any: they become fields of the message, by whatever name
     without = (*rule.variables, *((rule.body,) if rule.body else ()))
-    return [_parameter(leaf) for leaf in route.contract.request.leaves(schemas, without)]
+    leaves = route.contract.request.leaves(schemas, without) if route.contract is not None else _OPENING
+    opening = {leaf.path: leaf for leaf in _OPENING} if isinstance(route.to, TailTo) else {}
+    return [_parameter(opening.get(leaf.path, leaf)) for leaf in leaves]
 
 
 def _parameter(leaf: Leaf) -> Schema:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, ClassVar, Literal, Self
 
@@ -97,6 +97,9 @@ class Config(BackendConfig):
         for one in value:
             _seed(one)
         return value
+
+    def hosts(self) -> Sequence[str]:
+        return self.bootstrap
 
     def build(self) -> Kafka:
         return Kafka(self._settings())

@@ -7,7 +7,7 @@ schema is refused and what fits is not.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
@@ -79,8 +79,9 @@ class Teller:
 
     def _at_most_one(self, members: Sequence[FieldDescriptor]) -> Schema:
         """Of a oneof's members: as many cases as it has members, each without the others (null is as good as absent)."""
-        absent: dict[str, Schema | bool] = {
-            self.name(field): False if self.sent or takes_null(field) else {"type": "null"} for field in members
+        # Many tools know no `false` in the place of a schema.
+        absent: dict[str, Schema] = {
+            self.name(field): {"not": {}} if self.sent or takes_null(field) else {"type": "null"} for field in members
         }
         return {"anyOf": [{"properties": {other: null for other, null in absent.items() if other != name}} for name in absent]}
 
@@ -101,8 +102,11 @@ class Teller:
             return {**schema, **({"propertyNames": names} if names else {}), **({"minProperties": 1} if needed else {})}
         if field.is_repeated:
             return {"type": "array", "items": self.single(field), **({"minItems": 1} if needed else {})}
-        schema = self.single(field, without)
-        return scalar.set_to_something(field, schema) if needed and not field.has_presence else schema
+        if needed and not field.has_presence:
+            # A name that is passed over would leave it unset.
+            strict = replace(self, options=replace(self.options, unknown="reject")) if field.enum_type is not None else self
+            return scalar.set_to_something(field, strict.single(field, without))
+        return self.single(field, without)
 
     def single(self, field: FieldDescriptor, without: Sequence[str] = ()) -> Schema:
         """One value of a field."""

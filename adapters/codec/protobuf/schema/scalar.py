@@ -108,7 +108,7 @@ def taken_enum(descriptor: EnumDescriptor, *, lenient: bool) -> Schema:
         known = dict.fromkeys(value.number for value in descriptor.values)
         number: Schema = {"enum": [form for value in known for form in (value, str(value))]}
     else:
-        number = {**_integer("int32"), "type": ["integer", "string"], "pattern": _written("int32")}
+        number = {**_integer("int32"), "type": ["integer", "string"], "pattern": "^-?0*[0-9]{1,9}$"}
     null: list[Schema] = [{"type": "null"}] if descriptor.full_name == "google.protobuf.NullValue" else []
     return {"anyOf": [_names(descriptor), number, *([{"type": "string"}] if lenient else []), *null]}
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from google.protobuf.descriptor import Descriptor, FileDescriptor
 
 from adapters.codec.protobuf.schema import scalar
 from adapters.codec.protobuf.wellknown import SPECIAL, WRAPPERS
-from gateway.schema import Schema
+from gateway.schema import Schema, json
 
 if TYPE_CHECKING:
     from adapters.codec.protobuf.schema import Teller
@@ -47,6 +48,10 @@ def leaf(descriptor: Descriptor) -> Schema | None:
     return {f"{_NAME}Timestamp": _TIMESTAMP, f"{_NAME}Duration": _DURATION, f"{_NAME}FieldMask": _TEXT_MASK}.get(name)
 
 
+def _value(teller: Teller) -> Schema:
+    return {} if teller.sent else json(teller.schemas)
+
+
 def _empty(descriptor: Descriptor, teller: Teller) -> Schema:
     del descriptor
     is_open = not teller.sent and teller.options.unknown == "ignore"
@@ -61,7 +66,8 @@ def _any(descriptor: Descriptor, teller: Teller) -> Schema:
         if teller.sent or len(kinds) > MOST_IN_ANY:
             return {"type": "object", "properties": {"@type": {"type": "string"}}}
         nothing: Schema = {"type": "object", "additionalProperties": False}
-        return {"anyOf": [nothing, *(_held(kind, teller) for kind in kinds)]}
+        held = [teller.schemas.refer(f"{kind.full_name}.Any", teller.variant, partial(_held, kind, teller)) for kind in kinds]
+        return {"anyOf": [nothing, *held]}
 
     return teller.schemas.refer(descriptor.full_name, teller.variant, make)
 
@@ -91,9 +97,9 @@ _FORMS: Mapping[str, Callable[[Descriptor, Teller], Schema]] = {
     f"{_NAME}Timestamp": lambda _kind, _teller: dict(_TIMESTAMP),
     f"{_NAME}Duration": lambda _kind, _teller: dict(_DURATION),
     f"{_NAME}FieldMask": lambda _kind, _teller: dict(_MASK),
-    f"{_NAME}Value": lambda _kind, _teller: {"description": "Any JSON."},
-    f"{_NAME}Struct": lambda _kind, _teller: {"type": "object"},
-    f"{_NAME}ListValue": lambda _kind, _teller: {"type": "array"},
+    f"{_NAME}Value": lambda _kind, teller: _value(teller),
+    f"{_NAME}Struct": lambda _kind, teller: {"type": "object", "additionalProperties": _value(teller)},
+    f"{_NAME}ListValue": lambda _kind, teller: {"type": "array", "items": _value(teller)},
     f"{_NAME}Empty": _empty,
     f"{_NAME}Any": _any,
 }
