@@ -18,13 +18,14 @@ from gateway.file import CallConfig
 from gateway.message import Many
 from gateway.pattern import PatternError, pattern_of
 from gateway.policy import PolicyConfig
-from gateway.port import ListenerConfig, TargetConfig, Wire, split_bind
+from gateway.port import ListenerConfig, TargetConfig, split_bind
 from gateway.remedy import did_you_mean
 from gateway.route import Condition
 from gateway.service import service_routes
 from gateway.source import Where
 from gateway.template import Template, TemplateError
 from gateway.topic.event import RECEIPT
+from gateway.wire import Wire
 
 ALWAYS = ("observe", "concurrency", "size", "deadline")
 """The policies that every route has, in their order; a route that names one itself has its own in its own place."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from gateway.exchange import Exchange, Handler
 from gateway.message import JSON, Headers, Many, Message, value
 from gateway.part import Part
 from gateway.route import Endpoint, Find
+from gateway.wire import Wire
 
 MAX_PORT = 65_535
 
@@ -252,43 +252,6 @@ class View:
     """The documents, by the paths that they are known by ("/openapi.json")."""
     servers: Callable[[], Sequence[str]] = tuple
     """Where callers reach the REST listeners, as URLs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wire:
-    """One protocol that a listener speaks."""
-
-    protocol: str
-    """The `call.protocol` of its exchanges."""
-    pattern: Callable[[str], tuple[str, str]]
-    """What a route says under `when:`, as (method, path pattern). Raises ValueError."""
-    shape: Callable[[Contract | None], Many]
-    """Which sides may carry more than one message, for a route with this contract."""
-    rule: Callable[[str], Rule] = lambda _method: MESSAGE
-    """How a request of a method stands for one message, unless the route says."""
-    each: bool = True
-    """Where a caller may send many messages and the target answers one with one, every message is an exchange of its own.
-    False: such a target has one message of a caller of this wire.
-    """
-    calls: Callable[[Contract], Sequence[HttpBinding]] = lambda _contract: ()
-    """The calls that a method of a service has where the service is served whole."""
-
-
-_METHOD = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*/[A-Za-z_]\w*\Z", re.ASCII)
-
-
-def method_wire(protocol: str) -> Wire:
-    """A protocol whose calls are methods by their full names: gRPC, and what carries it over HTTP/1.1."""
-
-    def pattern(when: str) -> tuple[str, str]:
-        if not _METHOD.match(when):
-            raise ValueError("a gRPC method is written package.Service/Method")
-        return "", f"/{when}"
-
-    def calls(contract: Contract) -> Sequence[HttpBinding]:
-        return (HttpBinding("", contract.name),)
-
-    return Wire(protocol, pattern, lambda contract: Many.BOTH if contract is None else contract.many, calls=calls)
 
 
 class ListenerConfig(Part, ABC):

@@ -10,9 +10,9 @@ from typing import Any
 from gateway.codec import Contract
 from gateway.config import VERBS, Config, LeftOut, Route, policies_of, target_of
 from gateway.file import CallConfig, MethodConfig, RouteConfig, ServiceConfig
-from gateway.port import Wire
 from gateway.remedy import did_you_mean
 from gateway.source import Where
+from gateway.wire import Wire
 
 Wires = Mapping[str, Sequence[Wire]]
 """The protocols that the listeners speak, by the name that routes have for them under `when:`."""

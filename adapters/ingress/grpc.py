@@ -27,11 +27,12 @@ from gateway.codec import Contract
 from gateway.errors import CallerError, GatewayError, Outcome, Reason
 from gateway.exchange import Call, new_id
 from gateway.message import PROTOBUF, Headers, Many
-from gateway.port import Address, Bind, ListenerConfig, View, Wire, method_wire, split_bind
+from gateway.port import Address, Bind, ListenerConfig, View, split_bind
 from gateway.route import Endpoint, Found
 from gateway.status import marks
 from gateway.task import Tasks
 from gateway.tls import ListenerTls
+from gateway.wire import Wire, method_wire
 
 log = logging.getLogger("polygate")
 

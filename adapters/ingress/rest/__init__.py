@@ -26,10 +26,11 @@ from gateway.codec import Contract, HttpBinding, Rule
 from gateway.errors import CallerError, GatewayError, Outcome, Reason
 from gateway.exchange import Call, new_id
 from gateway.message import Many
-from gateway.port import Address, Bind, ListenerConfig, View, Wire, limit_unsent, method_wire, split_bind
+from gateway.port import Address, Bind, ListenerConfig, View, limit_unsent, split_bind
 from gateway.query import pairs_of
 from gateway.route import Endpoint
 from gateway.tls import ListenerTls
+from gateway.wire import Wire, method_wire
 
 # OPTIONS is answered for every path; "*" is any method (google.api.http, custom patterns).
 _ROUTED = METHODS - {"OPTIONS"} | {"*"}
