@@ -99,15 +99,19 @@ def test_json_has_the_same_bytes(drawn, proto_names, numbers, defaults):
     if expected is None or packed is None:
         assert expected is packed
     else:
-        assert expected.SerializePartialToString(deterministic=True) == normal(world, packed)
-        if "map_entry" not in text_of(world):
-            assert expected.SerializePartialToString() == packed
+        same(world, expected, packed)
         assert packed == kind_of(world).part.pack(json.loads(text))
 
 
-def normal(world: World, packed: bytes) -> bytes:
-    """Maps in the order of their keys."""
-    return world.make.FromString(packed).SerializePartialToString(deterministic=True)
+def same(world: World, expected: Any, packed: bytes) -> None:
+    """The same bytes; with maps, which have no order, the same message."""
+    if expected.SerializePartialToString() != packed:
+        assert any(holder in text_of(world) for holder in ("map_entry", "Struct", "Value", "Any"))
+        again = world.make.FromString(packed)
+        if expected.SerializePartialToString(deterministic=True) != again.SerializePartialToString(deterministic=True):
+            # In an Any, maps are bytes, and in whatever order.
+            assert "Any" in text_of(world)
+            assert plain(theirs(world, expected) or "null") == plain(theirs(world, again) or "null")
 
 
 def text_of(world: World) -> str:
@@ -194,5 +198,5 @@ def test_json_that_was_spoilt_is_refused_or_has_the_same_bytes(drawn, lenient):
             assert STRICTER[detail.detail](at(value, detail.pointer))
     else:
         assert expected is not None
-        assert expected.SerializePartialToString(deterministic=True) == normal(world, packed)
+        same(world, expected, packed)
         assert packed == kind.pack(value)
