@@ -301,6 +301,30 @@ async def topics_by_field(example: Example) -> None:
 
 
 @case
+async def legacy(example: Example) -> None:
+    await example.serve()
+    order = '{"CUSTNO":"ada","DATE":"03.02.2024","POS":[{"ART":"tea","QTY":"2"},{"ART":"milk","QTY":"1","NOTE":"cold"}]}'
+    answer = await curl(example.rest("/till/7/order"), "--json", order)
+    assert (201, {"STATUS": "OK", "NO": "0-0"}) == (answer.status, answer.json)
+    lines = [{"sku": "tea", "quantity": 2}, {"sku": "milk", "quantity": 1, "note": "cold"}]
+    placed = {"reference": "7/ada", "customer": "ada", "placed": "2024-02-03", "source": "till", "priority": 0, "lines": lines}
+    for path, expected in (("/orders-of/ada", [placed]), ("/orders-of/ada?lines=3", []), ("/orders-of/bob", [])):
+        answer = await curl(example.rest(path), "-H", "Accept: application/json")
+        assert expected == answer.json
+    answer = await curl(example.rest("/till/7/order"), "--json", '{"CUSTNO":"ada","DATE":"03.02.2024"}')
+    assert (400, "the message is not what this route needs: POS is missing") == (answer.status, answer.json["detail"])
+    for written in (("-d", "customer=ada&sku=tea&quantity=2"), ("-F", "customer=ada", "-F", "sku=tea", "-F", "quantity=2")):
+        assert 201 == (await curl(example.rest("/order-form"), *written)).status
+    answer = await curl(example.rest("/order-form"), "-d", "customer=ada&sku=tea&quantity=two")
+    assert (400, "/quantity") == (answer.status, answer.json["errors"][0]["pointer"])
+    answer = await curl(example.rest("/export/tea"), "--json", '{"quantity":2,"place":"shelf 3, left"}')
+    assert 201 == answer.status
+    for extra, currency in ((("-H", "X-Region: eu"), "EUR"), ((), "USD")):
+        assert currency == (await curl(example.rest("/price/tea"), *extra)).json["currency"]
+    assert "EUR" == (await curl(example.rest("/price/tea?region=eu"))).json["currency"]
+
+
+@case
 async def tls(example: Example) -> None:
     folder = example._folder
     words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
@@ -387,3 +411,41 @@ async def websocket_backend(example: Example) -> None:
         async with connect(example.live("/chat/tea")) as socket:
             await socket.send('{"text": "a"}')
             assert {"room": "tea", "text": "a"} == json.loads(await socket.recv())
+
+
+@case
+async def services(example: Example) -> None:
+    await example.serve()
+    placed = await curl(example.rest("/orders/ada"), "--json", '{"sku":"tea","quantity":2}')
+    assert (201, "orders") == (placed.status, placed.json["topic"])
+    async with rpc(example.address("rpc")) as client, connect(example.live("/shop.v1.Orders/Place")) as socket:
+        assert "orders" == (await client.call("shop.v1.Orders/Place", customer="bob", sku="tea", quantity=1)).topic
+        await socket.send('{"customer": "eve", "sku": "tea", "quantity": 3}')
+        assert "orders" == json.loads(await socket.recv())["topic"]
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await client.call("shop.v1.Orders/Get", customer="ada", id="7")
+        assert grpc.StatusCode.UNIMPLEMENTED is caught.value.code()
+    assert ["ada", "bob", "eve"] == [order["customer"] for order in (await curl(example.rest("/orders?limit=3"))).lines]
+    connect_unary = ("-H", "Connect-Protocol-Version: 1", "--json", '{"sku":"tea"}')
+    assert {"sku": "tea", "quantity": 42} == (await curl(example.rest("/shop.v1.Stock/Get"), *connect_unary)).json
+    assert {"sku": "tea", "quantity": 42} == (await curl(example.rest("/stock/tea"))).json
+    quote = {"sku": "tea", "quantity": 2, "price": 9.5}
+    assert quote == (await curl(example.rest("/quotes/tea/2"))).json
+    assert quote == (await curl(example.rest("/quotes"), "--json", '{"sku":"tea","quantity":2}')).json
+    assert 404 == (await curl(example.rest("/orders/ada/7"))).status
+
+
+@case
+async def json_schema(example: Example) -> None:
+    await example.serve()
+    answer = await curl(example.rest("/orders/ada"), "--json", '{"sku":"tea","price":9.5}')
+    assert (200, {"customer": "ada", "total": 9.5}) == (answer.status, answer.json)
+    answer = await curl(example.rest("/orders/Ada"), "--json", '{"sku":"cup","price":"9","colour":"red"}')
+    assert (422, "invalid") == (answer.status, answer.json["reason"])
+    assert {"/customer", "/sku", "/price", "/colour"} == {error["pointer"] for error in answer.json["errors"]}
+    assert {"customer": "ada", "total": 9} == (await curl(example.rest("/orders?customer=ada&sku=tea&price=9"))).json
+    answer = await curl(example.rest("/orders/ada"), "--json", '{"sku":"tea","price":900}')
+    assert (502, "bad_answer") == (answer.status, answer.json["reason"])
+    async with connect(example.live("/orders")) as socket:
+        await socket.send('{"customer": "ada", "sku": "tea"}')
+        assert ["/price"] == [error["pointer"] for error in json.loads(await socket.recv())["errors"]]
