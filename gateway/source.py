@@ -221,6 +221,8 @@ def _hint(text: str, line: int) -> str:
         return "; indent with spaces, not tabs"
     if re.search(r"[{\[,].*[^\"'$]\$\{", said):
         return '; inside { } and [ ] a variable needs quotes: "${NAME}"'
+    if re.search(r"^\s*(?:-\s+)?[^\s\"'{\[][^:]*:\s+[^\"'{\[|>&*\s].*:\s", said):
+        return '; a text with ": " in it needs quotes around it'
     return ""
 
 
