@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway import registry
 from gateway.config import VERBS
-from gateway.file import FileConfig, RouteConfig
+from gateway.file import FileConfig
 from gateway.part import Part
 from gateway.port import BackendConfig
 
@@ -22,7 +22,7 @@ def schema() -> dict[str, Any]:
     """A JSON Schema (2020-12) of config files, with the fields of every kind that is installed."""
     defs: dict[str, Any] = {}
     top = _defined(FileConfig, "file", defs)
-    route = _defined(RouteConfig, "route", defs)
+    route = defs["file.RouteConfig"]
     for section, (group, noun) in _GROUPS.items():
         top["properties"][section]["additionalProperties"] = _any_kind(group, noun, defs)
     top["properties"]["contracts"]["items"] = _any_source(defs)
@@ -35,7 +35,6 @@ def schema() -> dict[str, Any]:
         holder["properties"]["to"] |= target
     for name, what in (("policies", policies), ("to", target)):
         method["properties"][name]["anyOf"] = [what, {"type": "null"}]
-    defs["file.RouteConfig"] = route
     return {"$schema": DIALECT, "title": "polygate", **top, "$defs": dict(sorted(defs.items()))}
 
 
