@@ -130,5 +130,5 @@ def test_a_generated_client_carries_every_kind_of_value_there_and_back(every_cli
 
 def test_a_generated_client_says_fields_in_path_and_query(every_client):
     get = part("generated_every.api.every_v_1_echo.every_v_1_echo_update_2")
-    book = get.sync(shelves="a b", books="7", client=every_client, pages=12, authortitles=["x", "y"])
+    book = get.sync(shelves="a b", books="7", client=every_client, pages=12, author_titles=["x", "y"])
     assert {"name": "shelves/a b/books/7", "author": {"titles": ["x", "y"]}, "pages": 12} == book.to_dict()
