@@ -22,6 +22,7 @@ from gateway.description.asyncapi import asyncapi
 from gateway.description.openapi import openapi
 from gateway.document import schema
 from gateway.manual import EPILOG, EXAMPLES
+from gateway.message import Headers
 from gateway.plan import Plan, plan
 from gateway.policy.observe import flush
 from gateway.probe import AskingError, drift, unready
@@ -119,20 +120,36 @@ def explain_call(options: argparse.Namespace) -> int:
     except ValueError as error:
         _complain(f"polygate explain: {error}")
         return USAGE
-    body: str | None = options.body
-    if body is not None and body.startswith("@"):
-        try:
-            body = Path(body[1:]).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            why = (error.strerror or "").lower() if isinstance(error, OSError) else "it is not UTF-8"
-            _complain(f"polygate explain: {body[1:]} cannot be read: {why}")
-            return USAGE
-    told = explain.explain(plan(options.config), options.call, body)
+    try:
+        body, reply = _content(options.body), _content(options.reply)
+        headers = Headers(_header(text) for text in options.header or ())
+    except ValueError as error:
+        _complain(f"polygate explain: {error}")
+        return USAGE
+    told = explain.explain(plan(options.config), options.call, body, headers=headers, reply=reply)
     if options.json:
         _json(told)
     else:
         _say(explain.text(told))
-    return OK if told["route"] is not None and "refused" not in told else WRONG
+    return OK if told["route"] is not None and not told.keys() & {"refused", "failed"} else WRONG
+
+
+def _content(text: str | None) -> str | None:
+    """What is said, or what is in the file that is named after @. Raises ValueError."""
+    if text is None or not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = (error.strerror or "").lower() if isinstance(error, OSError) else "it is not UTF-8"
+        raise ValueError(f"{text[1:]} cannot be read: {why}") from error
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise ValueError(f"{text!r} is no header: write NAME: VALUE")
+    return name.strip().lower(), value.strip()
 
 
 def routes(options: argparse.Namespace) -> int:
@@ -247,6 +264,10 @@ def parser() -> argparse.ArgumentParser:
     explaining.add_argument(
         "--body", "-b", help="a JSON message, or @FILE: shows the record or request that it becomes, or why it would not"
     )
+    explaining.add_argument(
+        "--reply", "-r", metavar="BODY", help="what the target would answer, in JSON, or @FILE: shows what the caller gets"
+    )
+    explaining.add_argument("--header", "-H", action="append", metavar="NAME: VALUE", help="a header of the call")
     _command(commands, "routes", routes)
     describing = _command(commands, "openapi", show_openapi)
     describing.add_argument(

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 from urllib.parse import parse_qsl
 
-from gateway.attempt import parted
 from gateway.binding import Binding, PlannedRoute, labelled
-from gateway.codec import ABSENT
-from gateway.errors import FieldError, GatewayError
-from gateway.exchange import Call, Exchange, Handler, Memory, new_id
+from gateway.exchange import Call, new_id
 from gateway.fit import ALWAYS
-from gateway.message import JSON, Message
+from gateway.message import JSON, NO_HEADERS, Headers
 from gateway.pattern import pattern_of
-from gateway.pipeline import pipeline
-from gateway.plan import Plan, bound
+from gateway.plan import Plan
 from gateway.policy import Guard
 from gateway.route import Found, Query
-from gateway.topic.ask import AskTo
-from gateway.topic.publish import Addressing, PublishTo, record_headers
-from gateway.topic.tail import TailTo
+from gateway.sample import answered, becomes
 
 SHOWN = 20
 
@@ -47,18 +39,20 @@ def protocol_of(call: str) -> tuple[str, str]:
     return "grpc", f"/{call}"
 
 
-def explain(plan: Plan, call: str, body: str | None = None) -> dict[str, Any]:
+def explain(
+    plan: Plan, call: str, body: str | None = None, *, headers: Headers = NO_HEADERS, reply: str | None = None
+) -> dict[str, Any]:
     """Everything that can be said of a call before it is made; `route` is None where it has none.
 
-    Without a body the route's own example stands for it.
+    Without a body the route's own example stands for it. `reply`: what the target would answer, in JSON.
     """
     protocol, target = protocol_of(call)
     bare, _, asked = target.partition("?")
     query = tuple(parse_qsl(asked, keep_blank_values=True))
     table, bindings, _ = labelled(plan.routes)
-    found = table.find(protocol, bare, query=query)
+    found = table.find(protocol, bare, headers, query)
     others = {
-        f"{route.name} {binding.when}": _why_not(route, binding, bare, query)
+        f"{route.name} {binding.when}": _why_not(route, binding, bare, headers, query)
         for label, (route, binding) in bindings.items()
         if label != found.endpoint.route and binding.protocol == protocol
     }
@@ -71,13 +65,15 @@ def explain(plan: Plan, call: str, body: str | None = None) -> dict[str, Any]:
     if found.error is not None:
         return {**told, "error": {"reason": found.error.reason.value, "detail": found.error.message}}
     route, binding = bindings[found.endpoint.route]
-    made = Call(new_id(), protocol, target, params=found.params, query=query, accepts=JSON)
-    return {**told, **_matched(plan, route, binding, found), **_becomes(plan, route, binding, made, body)}
+    made = Call(new_id(), protocol, target, headers, found.params, query, accepts=JSON)
+    told |= {**_matched(plan, route, binding, found), **becomes(plan, route, binding, made, body)}
+    return told if reply is None else {**told, **answered(plan, route, binding, made, reply)}
 
 
 def _matched(plan: Plan, route: PlannedRoute, binding: Binding, found: Found) -> dict[str, Any]:
     steps: list[str] = []
-    built = [(policy, policy.build(route.name, binding.protocol).guards) for policy in binding.policies]
+    around = [policy for policy in binding.policies if not policy.opens]
+    built = [(policy, policy.build(route.name, binding.protocol).guards) for policy in around]
     calls = [_step(policy.kind, policy) for policy, guards in built if guards is not Guard.MESSAGE]
     messages = [_step(policy.kind, policy) for policy, guards in built if guards is not Guard.CALL]
     if binding.each:
@@ -92,9 +88,17 @@ def _matched(plan: Plan, route: PlannedRoute, binding: Binding, found: Found) ->
         "when": binding.when,
         "params": dict(found.params),
         "contract": route.contract.name if route.contract else None,
-        "pipeline": [*steps, f"translate: the caller's format to {route.to.format} and back"],
+        "pipeline": [*steps, *_inner(route, binding)],
         "target": {"backend": route.to.backend, route.to.verb: getattr(route.to, route.to.verb)},
     }
+
+
+def _inner(route: PlannedRoute, binding: Binding) -> list[str]:
+    """What stands next to the target (see `Plan.inner`)."""
+    opens = [_step(policy.kind, policy) for policy in binding.policies if policy.opens]
+    if not opens:
+        return [f"translate: the caller's format to {route.to.format} and back"]
+    return ["translate: the caller's format to json and back", *opens, f"translate: json to {route.to.format} and back"]
 
 
 def _step(kind: str, policy: Any) -> str:
@@ -103,7 +107,7 @@ def _step(kind: str, policy: Any) -> str:
     return f"{kind}{': ' + shown if shown else ''}{' (always on)' if kind in ALWAYS else ''}"
 
 
-def _why_not(route: PlannedRoute, binding: Binding, target: str, query: Query) -> str:
+def _why_not(route: PlannedRoute, binding: Binding, target: str, headers: Headers, query: Query) -> str:
     """Why a call of its protocol is not for a binding."""
     method, _, path = target.rpartition(" ")
     if binding.protocol in {"grpc", "topic"} and path != binding.pattern:
@@ -121,61 +125,9 @@ def _why_not(route: PlannedRoute, binding: Binding, target: str, query: Query) -
     if binding.method not in {method, "*"}:
         return f"is for {binding.method}"
     alone, _, _ = labelled([replace(route, bindings=(binding,))])
-    if alone.find(binding.protocol, target, query=query).error is not None:
+    if alone.find(binding.protocol, target, headers, query).error is not None:
         return "has a condition that is not true of it"
     return "would take it too, but another is more specific"
-
-
-def _becomes(plan: Plan, route: PlannedRoute, binding: Binding, call: Call, body: str | None) -> dict[str, Any]:
-    """The message that leaves for the target, or why it would not."""
-    if isinstance(route.to, TailTo):
-        return {}
-    if body is None and binding.rule.body:
-        _, _, example = parted(binding, route.example)
-        if not route.example or example is ABSENT:
-            return {}
-        body = json.dumps(example)
-    caught: list[Message] = []
-
-    async def catch(exchange: Exchange) -> None:
-        caught.append(await exchange.receive())
-
-    become = pipeline(plan.inner(route, binding), catch)
-    media = plan.config.formats[route.to.format].content_types[0] if _raw(plan, route) else JSON
-    exchange = Memory(Message((body or "").encode(), media), call=call)
-    try:
-        asyncio.run(_run(become, exchange))
-        return {"given": body, **_left(plan, route, call, caught[0])}
-    except GatewayError as error:
-        errors = [asdict(detail) for detail in error.details if isinstance(detail, FieldError)]
-        return {"given": body, "refused": {"reason": error.reason.value, "detail": error.message, "errors": errors}}
-
-
-async def _run(handler: Handler, exchange: Exchange) -> None:
-    await handler(exchange)
-
-
-def _raw(plan: Plan, route: PlannedRoute) -> bool:
-    """Whether the target's messages are not written in JSON by callers either."""
-    form = plan.config.formats[route.to.format]
-    return not form.typed and form.name != "json"
-
-
-def _left(plan: Plan, route: PlannedRoute, call: Call, message: Message) -> dict[str, Any]:
-    shown = message.body.decode("utf-8", "backslashreplace")
-    if not isinstance(route.to, PublishTo | AskTo):
-        return {"request": {"content_type": message.content_type, "body": shown}}
-    topic = route.to.publish if isinstance(route.to, PublishTo) else route.to.ask
-    topic, key = Addressing(bound(plan.config, route), topic, route.to.key)(call, message)
-    headers = {name: value for name, value in record_headers(call, message) if name != "x-request-id"}
-    return {
-        "record": {
-            "topic": topic,
-            "key": key.decode() if key is not None else None,
-            "headers": {**headers, "x-request-id": "(the exchange's id)", "traceparent": "(the exchange's trace)"},
-            "body": shown,
-        }
-    }
 
 
 def text(told: Mapping[str, Any]) -> str:
@@ -221,7 +173,15 @@ def _message(told: Mapping[str, Any]) -> list[str]:
         if title in told:
             lines += [title, *(f"  {name}: {value}" for name, value in told[title].items())]
     if "refused" in told:
-        refused = told["refused"]
-        lines.append(f"which is refused\n  {refused['detail']} ({refused['reason']})")
-        lines += [f"  {error['pointer'] or 'the whole'}: {error['detail']}" for error in refused["errors"]]
+        lines += ["which is refused", *_refused(told["refused"])]
+    if "answer" in told:
+        lines.append(f"answered\n  {told['answer']}")
+        lines += ["which the caller gets as", *(f"  {reply}" for reply in told["replies"])] if told["replies"] else []
+        lines += ["which fails", *_refused(told["failed"])] if "failed" in told else []
     return lines
+
+
+def _refused(refused: Mapping[str, Any]) -> list[str]:
+    lines = [f"  {refused['detail']} ({refused['reason']})"]
+    lines += [f"  {error['pointer'] or 'the whole'}: {error['detail']}" for error in refused["errors"]]
+    return lines + [f"  at {place}" for place in refused["places"]]

@@ -114,6 +114,15 @@ def test_explain_of_what_is_no_call_says_how_one_is_written(config, capsys, call
     assert 'is no call: write "GET /path", package.Service/Method, /path or "topic NAME"' in capsys.readouterr().err
 
 
+def test_explain_takes_headers_and_a_reply(config, capsys):
+    assert OK == main(["explain", "GET /hello", "-c", config(), "-H", "X-A: b", "--reply", '{"a": 1}'])
+    assert '  {"a": 1}\n' in capsys.readouterr().out
+    assert USAGE == main(["explain", "GET /hello", "-c", config(), "-H", "nothing"])
+    assert "'nothing' is no header: write NAME: VALUE" in capsys.readouterr().err
+    assert USAGE == main(["explain", "GET /hello", "-c", config(), "--reply", "@nothing"])
+    assert "nothing cannot be read" in capsys.readouterr().err
+
+
 def test_schema_is_json(capsys):
     assert OK == main(["schema"])
     assert "$defs" in json.loads(capsys.readouterr().out)
