@@ -75,6 +75,10 @@ class Pattern:
         return "/" + "/".join(quote(text, safe="") for text in texts) + verb
 
 
+ROOT = Pattern((Segment("literal"),))
+"""The path with nothing in it, "/"."""
+
+
 def _fits(segments: tuple[Segment, ...], parts: list[str]) -> bool:
     fixed = [segment for segment in segments if segment.kind != "rest"]
     long = len(parts) == len(fixed) if len(fixed) == len(segments) else len(parts) >= len(fixed)
@@ -87,7 +91,7 @@ def pattern_of(text: str) -> Pattern:
     if not text.startswith("/"):
         _refuse(text, "a path starts with /")
     if text == "/":
-        return Pattern((Segment("literal"),))
+        return ROOT
     if _NESTED.search(text):
         _refuse(text, "a variable stands inside another")
     body, verb = text, ""

@@ -13,7 +13,7 @@ from typing import Protocol
 from gateway.errors import Allowed, CallerError, GatewayError, Reason
 from gateway.exchange import Handler
 from gateway.message import NO_HEADERS, Headers, Many, value
-from gateway.pattern import Pattern, decode, decode_but_slashes, pattern_of
+from gateway.pattern import ROOT, Pattern, decode, decode_but_slashes, pattern_of
 
 _NO_PARAMS: Mapping[str, str] = MappingProxyType({})
 _METHODS_BY_NAME = frozenset({"grpc", "grpc_web", "connect"})
@@ -157,7 +157,7 @@ class Table:
 
     def _end(self, protocol: str, pattern: Pattern) -> _Node:
         node = self._roots.setdefault(protocol, _Node())
-        for kind, text in pattern.segments:
+        for kind, text in pattern.segments if pattern != ROOT else ():
             if kind == "literal":
                 node = node.literals.setdefault(text, _Node())
             elif kind == "any":
@@ -190,9 +190,11 @@ class Table:
             return Found(self.refuse(protocol, error), _NO_PARAMS, error)
 
     def _path(self, text: str) -> _Path:
+        if text == "/":
+            return _Path([], [])
         raw = text[1:].split("/")
         segments = [decode(part) for part in raw] if "%" in text else raw
-        if text[:1] != "/" or (("" in segments or "." in segments or ".." in segments) and text != "/"):
+        if text[:1] != "/" or "" in segments or "." in segments or ".." in segments:
             raise CallerError(Reason.NOT_FOUND, "no route has this path")
         if self._verbs and ":" in raw[-1]:
             short, _, verb = raw[-1].rpartition(":")

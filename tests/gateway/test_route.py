@@ -249,6 +249,13 @@ def test_a_slash_at_the_end_does_not_match():
     assert {"miss not_found"} == {found(routes, f"GET {path}")[0] for path in ("/a/", "/a/b/", "/b/", "/b/c/", "/a/%20/")}
 
 
+def test_the_root_has_no_segment_that_a_wildcard_could_be():
+    routes = table("GET /{x}", "GET /*/a", "POST /**")
+    assert ("POST /**", {}) == found(routes, "POST /")
+    assert "miss wrong_method" == found(routes, "GET /")[0]
+    assert "miss not_found" == found(table("GET /{x}", "GET /*:v"), "GET /")[0]
+
+
 def test_a_route_of_every_method_takes_what_others_do_not_name():
     routes = table("* /a", "GET /a", "* /b/{x}")
     assert ["GET /a", "GET /a", "* /a", "* /b/{x}"] == [
