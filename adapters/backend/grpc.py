@@ -19,7 +19,7 @@ from adapters.grpc.failure import LastWord, answered, bad_answer, failure_of, la
 from adapters.grpc.metadata import REQUEST_ID, Metadata, forwarded, metadata_of
 from gateway.codec import Contract
 from gateway.errors import BackendError, Reason
-from gateway.exchange import Call, EndOfMessages, Exchange, Handler, relay
+from gateway.exchange import Call, EndOfMessages, Exchange, Handler, early, relay
 from gateway.message import PROTOBUF, Many, Message
 from gateway.part import Written
 from gateway.port import BackendConfig, Target, TargetConfig
@@ -208,11 +208,16 @@ class _Method:
         message = await exchange.receive()
         call = exchange.call
         left = await self._ready(call)
-        rpc = self._call("unary_unary")(message.body, timeout=left, metadata=self._backend.metadata(call))
+        # The peer is told of the caller's own timeout, not of the time that we ourselves allow.
+        timeout = None if call.expires is None else left
+        rpc = self._call("unary_unary")(message.body, timeout=timeout, metadata=self._backend.metadata(call))
         try:
-            body = await rpc
+            async with asyncio.timeout(left if timeout is None else None):
+                body = await rpc
         except grpc.aio.AioRpcError as error:
             raise failure_of(error, safe=self._safe, contract=self._contract) from error
+        except TimeoutError as error:
+            raise late(safe=self._safe) from error
         if body is None:
             raise bad_answer("the backend said OK without a message that can be read", safe=self._safe)
         headers, trailers = answered(await rpc.initial_metadata()), answered(await rpc.trailing_metadata())
@@ -227,7 +232,7 @@ class _Method:
         call = exchange.call
         await self._ready(call)
         # A stream lasts as long as it likes, unless its caller has said otherwise.
-        left = None if call.expires is None else max(0.0, call.expires - asyncio.get_running_loop().time())
+        left = None if call.expires is None else max(0.0, early(call.expires) - asyncio.get_running_loop().time())
         rpc = self._call("stream_stream")(metadata=self._backend.metadata(call), timeout=left)
         replies = _Replies(exchange, rpc, None if self._many & Many.REQUESTS else call.due(DEFAULT_S), safe=self._safe)
 
@@ -279,7 +284,8 @@ class _Replies:
                 async with asyncio.timeout_at(self._due):
                     body = await self._first()
             except TimeoutError as error:
-                raise late(safe=self._safe) from error
+                call = self._exchange.call
+                raise late(safe=self._safe, asked=call.expires is not None and call.expires == call.deadline) from error
         else:
             body = await anext(self._bodies, None)
         if body is None:
@@ -288,8 +294,11 @@ class _Replies:
         return Message(body, PROTOBUF)
 
     async def _first(self) -> bytes | None:
-        headers = await self._rpc.initial_metadata()
-        # A refusal has no head of its own: what it is, the status says.
+        headers = answered(await self._rpc.initial_metadata())
         if not self._rpc.done():
-            await self._exchange.accept(answered(headers))
-        return await anext(self._bodies, None)
+            await self._exchange.accept(headers)
+            return await anext(self._bodies, None)
+        # It is over already. A refusal has no head of its own: what it is, the status says, and its error has its headers.
+        body = await anext(self._bodies, None)
+        await self._exchange.accept(headers)
+        return body

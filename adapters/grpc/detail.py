@@ -45,13 +45,13 @@ def status_bytes(error: GatewayError, exchange_id: str) -> bytes:
     return _own(error, exchange_id).SerializeToString() if status is None else status.details
 
 
-def details_of(error: GatewayError, exchange_id: str) -> Sequence[any_pb2.Any]:
-    """The details alone. What a backend sent and nobody can read has none: it never ruins the error."""
+def details_of(error: GatewayError, exchange_id: str) -> Sequence[tuple[any_pb2.Any, Mapping[str, object]]]:
+    """The details alone, each with what it says in JSON. What nobody can read has none: it never ruins the error."""
     status = said(error)
     if status is None:
-        return list(_own(error, exchange_id).details)
+        return [(detail, _told(detail, None)) for detail in _own(error, exchange_id).details]
     try:
-        return list(status_pb2.Status.FromString(status.details).details)
+        return list(zip(status_pb2.Status.FromString(status.details).details, status.told, strict=False))
     except DecodeError:
         return ()
 

@@ -79,11 +79,13 @@ def _at_once(asking: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("grpcio calls back when the status is there")
 
 
-def late(*, safe: bool) -> BackendError:
-    """The deadline passed after the call was sent."""
-    if safe:
-        return BackendError(Reason.TIMED_OUT, "the backend did not answer in time")
-    return BackendError(Reason.UNKNOWN_OUTCOME, "the call was sent, and the backend did not answer in time")
+def late(*, safe: bool, asked: bool = False) -> BackendError:
+    """The deadline passed after the call was sent. `asked`: it was the caller's own, which the peer was told of as well: then a
+    status without details is passed on, which is what the caller makes of it by itself.
+    """
+    reason = Reason.TIMED_OUT if safe else Reason.UNKNOWN_OUTCOME
+    words = "the backend did not answer in time" if safe else "the call was sent, and the backend did not answer in time"
+    return BackendError(reason, words, details=(RpcStatus(words),) if asked else ())
 
 
 def bad_answer(message: str, *, safe: bool) -> BackendError:
@@ -104,7 +106,7 @@ def _own(code: grpc.StatusCode, text: str, made: re.Match[str], *, safe: bool) -
         # Not a gRPC server, or a proxy before it: grpcio has read the status by http-grpc-status-mapping.md.
         return BackendError(reason_of_code(code.value[0]), f"the backend answered HTTP {made['http']} in place of gRPC")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return late(safe=safe)
+        return late(safe=safe, asked=True)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return bad_answer("the backend's answer is too large", safe=safe)
     if code is grpc.StatusCode.UNAVAILABLE:

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from http import HTTPStatus
 
+from google.protobuf import any_pb2
+
 from adapters.grpc.detail import details_of, message_of
 from adapters.ingress.rest.answer import Answer, error_fields
 from adapters.ingress.rest.asked import Asked
@@ -15,6 +17,7 @@ from adapters.ingress.rest.envelope import envelope, gzipped, plain
 from adapters.ingress.rest.exchange import HttpExchange, RestExchange
 from adapters.ingress.rest.request import inflated, media_type
 from adapters.ingress.rest.rpc import (
+    BARE,
     CODECS,
     ENCODINGS,
     EnvelopedExchange,
@@ -53,12 +56,16 @@ def code(error: GatewayError) -> str:
 
 def error_of(error: GatewayError, exchange_id: str) -> dict[str, object]:
     """An error as Connect writes it. A detail of any type is there by its bytes."""
-    details = [
-        {"type": detail.type_url.rpartition("/")[2], "value": base64.b64encode(detail.value).decode().rstrip("=")}
-        for detail in details_of(error, exchange_id)
-    ]
+    details = [] if error.reason in BARE else [_detail(*pair) for pair in details_of(error, exchange_id)]
     message = message_of(error)
     return {"code": code(error)} | ({"message": message} if message else {}) | ({"details": details} if details else {})
+
+
+def _detail(detail: any_pb2.Any, told: Mapping[str, object]) -> dict[str, object]:
+    """By its bytes; `debug` says the same to a human, where the type is known."""
+    shown = {"type": detail.type_url.rpartition("/")[2], "value": base64.b64encode(detail.value).decode().rstrip("=")}
+    debug = {name: value for name, value in told.items() if name != "@type"}
+    return shown | ({"debug": debug} if debug and debug.get("value") != base64.b64encode(detail.value).decode() else {})
 
 
 def grouped(headers: Headers) -> dict[str, list[str]]:

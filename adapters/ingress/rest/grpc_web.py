@@ -11,6 +11,7 @@ from adapters.ingress.rest.asked import Asked
 from adapters.ingress.rest.envelope import Base64, envelope, plain
 from adapters.ingress.rest.exchange import HttpExchange
 from adapters.ingress.rest.rpc import (
+    BARE,
     CODECS,
     ENCODINGS,
     EnvelopedExchange,
@@ -102,7 +103,7 @@ class GrpcWebExchange(EnvelopedExchange):
         text = f"grpc-status: {status}\r\n"
         if error is not None:
             text += f"grpc-message: {quote(message_of(error), safe=_PRINTABLE)}\r\n"
-            if details := status_bytes(error, self.call.id):
-                text += f"{DETAILS}: {base64.b64encode(details).decode()}\r\n"
+            if error.reason not in BARE and (details := status_bytes(error, self.call.id)):
+                text += f"{DETAILS}: {base64.b64encode(details).decode().rstrip('=')}\r\n"
         text += "".join(f"{name}: {value}\r\n" for name, value in lines(trailers))
         return envelope(TRAILERS, text.encode("latin-1", "replace"))

@@ -26,6 +26,17 @@ from gateway.status import Failure, marks
 HOLD_BYTES = 1 << 20
 CODECS = {"json": JSON, "proto": PROTOBUF}
 ENCODINGS = ("identity", "gzip")
+BARE = frozenset(
+    {
+        Reason.HALF_DUPLEX,
+        Reason.NOT_IMPLEMENTED,
+        Reason.NO_METHOD,
+        Reason.PROTOCOL,
+        Reason.TOO_LARGE,
+        Reason.UNSUPPORTED_ENCODING,
+    }
+)
+"""Refusals of these protocols themselves have no details: the code is all there is to say, and their suite takes no more."""
 # What belongs to these protocols themselves: a backend is told the same by its own wire.
 _OWN = re.compile(r"(?:connect|grpc)-|(?:x-grpc-web|x-user-agent)\Z")
 
@@ -36,9 +47,11 @@ def metadata(headers: Headers) -> Headers:
 
 
 def lines(headers: Headers) -> Iterator[tuple[str, str]]:
-    """What a backend says, as HTTP can carry it: names that start with ":" are ours, the exchange's id has its place."""
+    """What a backend says, as HTTP can carry it: names that start with ":" are ours, the exchange's id has its place. Binary
+    values go out without padding (PROTOCOL-HTTP2.md).
+    """
     return (
-        (name, value)
+        (name, value.rstrip("=") if name.endswith("-bin") else value)
         for name, value in headers
         if not name.startswith(":") and name != REQUEST_ID and "\r" not in value and "\n" not in value
     )

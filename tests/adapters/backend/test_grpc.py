@@ -117,9 +117,12 @@ class TestContract(CallContract):
 # What goes to the peer and comes back
 
 
-def call(*headers: tuple[str, str], many: Many = Many.NEITHER, seconds: float | None = 20) -> Call:
-    deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
-    return Call(new_id(), "rest", "POST /x", Headers(headers), many=many, deadline=deadline)
+def call(*headers: tuple[str, str], many: Many = Many.NEITHER, seconds: float | None = 20, own: float | None = None) -> Call:
+    """`seconds` as the gateway allows, `own` as the caller has said."""
+    now = asyncio.get_running_loop().time()
+    deadline = None if seconds is None else now + (own or seconds)
+    expires = None if own is None else now + own
+    return Call(new_id(), "rest", "POST /x", Headers(headers), many=many, deadline=deadline, expires=expires)
 
 
 @asynccontextmanager
@@ -169,7 +172,7 @@ async def test_the_peers_metadata_is_what_the_call_is_accepted_with(many):
     assert memory.headers.get("x-request-id") is None
 
 
-async def test_the_peer_is_told_how_long_it_has():
+async def test_the_peer_is_told_of_the_callers_own_timeout_and_of_no_other():
     left = []
 
     async def get(_requests, context):
@@ -177,8 +180,10 @@ async def test_the_peer_is_told_how_long_it_has():
         await echo(_requests, context)
 
     async with calling(get=get) as (_, handler):
+        await handler(Memory(Message(b"", PROTOBUF), call=call(own=5)))
         await handler(Memory(Message(b"", PROTOBUF), call=call(seconds=5)))
     assert 4 < left[0] < 5
+    assert left[1] is None
 
 
 async def test_the_peers_status_comes_with_its_message_details_and_trailers():
