@@ -265,3 +265,19 @@ def test_explain_says_which_file_of_a_body_cannot_be_read(tmp_path, capsys):
     body.write_bytes(b"\xff")
     assert USAGE == main(call)
     assert f"polygate explain: {body} cannot be read: it is not UTF-8\n" == capsys.readouterr().err
+
+
+def test_openapi_prints_what_the_rest_listeners_serve(capsys):
+    words = ["openapi", str(ROOT / "config/gateway.yaml")]
+    assert OK == main(words)
+    document = json.loads(capsys.readouterr().out)
+    assert ("3.1.1", [{"url": "http://127.0.0.1:8080"}]) == (document["openapi"], document["servers"])
+    assert OK == main([*words, "--server", "https://api.shop.example"])
+    assert [{"url": "https://api.shop.example"}] == json.loads(capsys.readouterr().out)["servers"]
+
+
+def test_asyncapi_prints_the_websockets_and_the_topics(capsys):
+    assert OK == main(["asyncapi", "-c", str(ROOT / "config/gateway.yaml")])
+    document = json.loads(capsys.readouterr().out)
+    assert "3.0.0" == document["asyncapi"]
+    assert {"/orders", "orders.placed"} <= {channel["address"] for channel in document["channels"].values()}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import re
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -11,7 +13,7 @@ import pytest
 from adapters.ingress.admin import Config
 from gateway.codec import Contracts
 from gateway.errors import BackendError, Reason
-from gateway.port import View
+from gateway.port import Document, View
 
 
 class Backend:
@@ -146,3 +148,54 @@ async def test_contracts_are_told_by_what_their_files_come_to():
     async with asking(known) as ask:
         status, _, body = await ask("/contracts")
     assert (200, {"contracts": {"shop/v1/shop.proto": "0123456789abcdef"}}) == (status, body)
+
+
+def documented():
+    document = Document("application/json", lambda: b'{"openapi": "3.1.1"}')
+    return View(find=lambda *_asked: None, documents={"/openapi.json": document}, servers=lambda: ("http://127.0.0.1:8080",))
+
+
+async def test_a_document_is_served_as_it_is_made():
+    async with asking(documented()) as ask:
+        status, headers, body = await ask("/openapi.json")
+        assert (200, {"openapi": "3.1.1"}) == (status, body)
+        assert "no-store" == headers["Cache-Control"]
+        assert 405 == (await ask("/openapi.json", "POST"))[0]
+        assert 404 == (await ask("/asyncapi.json"))[0]
+        assert {"/docs", "/openapi.json", "/routes"} < set((await ask("/"))[2]["pages"])
+
+
+async def test_the_page_may_load_from_its_own_host_alone_and_ask_the_listeners_that_it_shows():
+    async with asking(documented()) as ask:
+        status, headers, body = await ask("/docs")
+    assert 200 == status
+    policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
+    assert "'none'" == policy["default-src"]
+    assert "'self'" == policy["script-src"] == policy["style-src"]
+    assert "'self' http://127.0.0.1:8080" == policy["connect-src"]
+    assert b"<script>" not in body
+    assert b"style=" not in body
+    assert b"//" not in body.replace(b"<!doctype html>", b"")
+
+
+async def test_every_file_of_the_page_is_served_with_its_type():
+    async with asking(documented()) as ask:
+        _, _, page = await ask("/docs")
+        for name in re.findall(rb'(?:src|href)="(docs/[^"]+)"', page):
+            status, headers, body = await ask(f"/{name.decode()}")
+            assert 200 == status
+            assert body
+            assert ("text/css" if name.endswith(b".css") else "text/javascript") in headers["Content-Type"]
+        assert 404 == (await ask("/docs/nothing.js"))[0]
+
+
+async def test_the_viewer_is_sent_compressed_to_who_takes_that_and_plain_to_who_does_not():
+    ingress = Config(kind="admin", bind="127.0.0.1:0").build("admin", documented())
+    async with ingress.serving() as address, aiohttp.ClientSession(f"http://{address}", auto_decompress=False) as session:
+        bodies = {}
+        for coding in ("gzip", "identity"):
+            async with session.get("/docs/swagger-ui-bundle.js", headers={"Accept-Encoding": coding}) as answer:
+                bodies[coding] = await answer.read()
+                assert (coding == "gzip") == ("Content-Encoding" in answer.headers)
+    assert bodies["identity"] == gzip.decompress(bodies["gzip"])
+    assert b"SwaggerUIBundle" in bodies["identity"]
