@@ -97,8 +97,8 @@ class Library:
 
 
 @contextmanager
-def library(routes: str, folder: Path) -> Iterator[Library]:
-    """Serve routes (YAML, a list) to the library. `ECHO` and `EDIT` in them are its methods."""
+def library(routes: str, folder: Path, services: str = "{}") -> Iterator[Library]:
+    """Serve routes (YAML, a list) to the library, and services of its contract. `ECHO` and `EDIT` are its methods."""
     echo = Echo()
     server = grpc.server(ThreadPoolExecutor(2), handlers=(echo,))
     port = server.add_insecure_port("127.0.0.1:0")
@@ -109,8 +109,9 @@ listeners:
   rest: {{kind: rest, bind: "127.0.0.1:0", max_field: 1MiB}}
 backends:
   library: {{kind: grpc, address: "127.0.0.1:{port}"}}
+services: {services}
 routes:
-{routes}"""
+{routes or "  []"}"""
     try:
         with Gateway(config, folder) as gateway:
             yield Library(gateway, echo)
