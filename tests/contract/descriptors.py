@@ -56,6 +56,8 @@ def worlds(draw: st.DrawFn) -> World:
     enum = file.enum_type.add(name="Hue")
     for number, name in enumerate(["NONE", "RED", "GREEN_ISH"] if syntax != "proto2" else ["RED", "GREEN_ISH"]):
         enum.value.add(name=name, number=number)
+    enum.options.allow_alias = True
+    enum.value.add(name="SCARLET", number=1)
     for at in range(draw(st.integers(1, 3))):
         _message(draw, file, f"M{at}", syntax)
     pool = DescriptorPool()

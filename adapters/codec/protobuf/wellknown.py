@@ -220,6 +220,7 @@ def read_any(value: Value, named: Callable[[str], tuple[Descriptor, Read]]) -> b
     url = fields.pop("@type", None)
     if type(url) is not str:
         raise WrongError("has no @type")
+    packed = b"\x0a" + sized(url.encode())
     try:
         descriptor, read = named(_type_name(url))
     except KeyError:
@@ -233,7 +234,6 @@ def read_any(value: Value, named: Callable[[str], tuple[Descriptor, Read]]) -> b
             raise located(error, None, "value", None) from None
     else:
         body = read(fields)
-    packed = b"\x0a" + sized(url.encode())
     return packed + b"\x12" + sized(body) if body else packed
 
 

@@ -184,7 +184,8 @@ class Writers:
             return Text("", v, "")
         name = self._enums.get(descriptor.full_name)
         if name is None:
-            texts = {number: json.dumps(value.name) for number, value in descriptor.values_by_number.items()}
+            # Of the names of one number, the first.
+            texts = {value.number: json.dumps(value.name) for value in reversed(descriptor.values)}
             name = self._enums[descriptor.full_name] = self._source.constant(texts, "texts")
         return Text("", f"({name}.get({v}) or {v})", "")
 

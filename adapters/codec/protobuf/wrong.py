@@ -62,6 +62,8 @@ def refusal(kind: str, wrong: WrongError) -> CallerError:
     place = pointer(wrong.steps)
     if wrong.detail == REQUIRED:
         message = f"{place[1:].replace('/', '.')} is required"
+    elif place:
+        message = f"the message does not fit {kind}: {place} {wrong.detail}"
     else:
-        message = f"the message does not fit {kind}: {place} {wrong.detail}" if place else f"the message {wrong.detail}"
+        message = f"the message has a part that {wrong.detail}" if wrong.steps else f"the message {wrong.detail}"
     return CallerError(Reason.MALFORMED, message, details=(FieldError(place, wrong.detail),))
