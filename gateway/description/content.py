@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from gateway.binding import Binding, PlannedRoute
 from gateway.framing import NDJSON, SSE
-from gateway.message import JSON, Many
+from gateway.message import JSON, PROTOBUF, Many
 from gateway.plan import Plan
 from gateway.schema import Schema, Schemas, json, rooted
 from gateway.topic.event import EVENT
@@ -15,6 +15,7 @@ from gateway.translate import Translate
 
 ANYTHING = "*/*"
 TEXTS = "text/"
+FORMS = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
 
 
 def outer(plan: Plan, route: PlannedRoute, binding: Binding) -> Translate:
@@ -96,6 +97,8 @@ def by_type(media: Iterable[str], schema: Schema, message: str | None) -> dict[s
             content[kind] = {"schema": schema} if schema else {}
         elif kind.startswith(TEXTS):
             content[kind] = {"schema": {"type": "string"}}
+        elif kind in FORMS:
+            content[kind] = {"schema": {"type": "object"}}
         else:
             content[kind] = {"schema": {"type": "string", "format": "binary"}, "x-protobuf-message": message}
     return content
@@ -110,7 +113,9 @@ def request(plan: Plan, schemas: Schemas, route: PlannedRoute, binding: Binding)
     if translate.opaque or translate.otherwise is not None:
         return {"content": {ANYTHING: {}}}
     message = route.contract.request.name if route.contract is not None else None
-    content = by_type(translate.requests, schema, message)
+    # Forms and lines of CSV are taken too, from who has nothing else: to programs one way to say a thing is enough.
+    own = plan.config.formats[route.to.format].content_types
+    content = by_type((kind for kind in translate.requests if kind in {JSON, PROTOBUF, *own}), schema, message)
     if JSON in content and (example := _example(route, binding)):
         content[JSON]["example"] = example
     return {"required": _is_needed(schemas, route, binding), "content": content}
