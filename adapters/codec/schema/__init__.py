@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import jsonschema_rs
 
+from adapters.codec.schema.bind import Binder, converter
 from adapters.codec.schema.wording import Finding, findings
 from gateway.codec import ABSENT, Bind, Given, JsonOptions, Rule, Value
 from gateway.contract import ContractError
@@ -26,9 +26,10 @@ from gateway.transcode import merge
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MAX_FILE = 4 << 20
 MAX_FILES = 1_000
-# The library makes every error before it gives the first; of a larger message only the first is told.
-MAX_VALUES = 500
-_DECIMAL = re.compile(r"-?[0-9]{1,20}\Z")
+# The library makes every error before it gives the first, each with a copy of what is wrong, and for anyOf and oneOf those of
+# every branch at every depth. So places are looked for where there can be few, of little text.
+MAX_ERRORS = 500
+TEXT = 64
 _NO_REGEX = 'is not a "regex"'
 _PATTERNS = jsonschema_rs.RegexOptions()
 
@@ -106,7 +107,8 @@ class SchemaType:
         self._closed = told.get("additionalProperties") is False
         self.fields: tuple[str, ...] = tuple(self._properties)
         self.columns = self.fields
-        self._converters = {field: _converter(one) for field, one in self._properties.items()}
+        self._branches = _branching(self._whole)
+        self._converters = {field: converter(one) for field, one in self._properties.items()}
         self.digest = hashlib.sha256(json.dumps([self._whole, formats], sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -127,8 +129,10 @@ class SchemaType:
         raise CallerError(Reason.INVALID, "the message does not fit its schema", details=errors)
 
     def _findings(self, value: Value) -> Sequence[Finding]:
-        if _within(value, MAX_VALUES):
+        if _within(value, MAX_ERRORS, self._branches):
             return findings(self._validator.iter_errors(value))
+        if self._branches > 1:
+            return (Finding("", "does not fit; it is too large for the place to be looked for"),)
         try:
             self._validator.validate(value)
         except jsonschema_rs.ValidationError as error:
@@ -147,7 +151,7 @@ class SchemaType:
                 raise ValueError(f"{name}: of a message with a JSON Schema a call can say the properties at the top only")
             if self._closed and name and name not in self._properties:
                 raise ValueError(f"{self.name} has no property {name}, and allows no other")
-        return _Binder(rule, self._converters).bind
+        return Binder(rule, self._converters).bind
 
     def pick(self, field: str) -> Callable[[Value], Value]:
         if self._closed and field not in self._properties:
@@ -189,18 +193,40 @@ def _refuse(name: str, error: Exception) -> NoReturn:
     raise ContractError(f"{name}{f' at {at}' if at else ''}: {why}") from error
 
 
-def _within(value: Value, limit: int) -> bool:
-    """Whether a value has so few values in it."""
-    waiting = [value]
-    seen = 0
-    while waiting:
-        seen += 1
-        one = waiting.pop()
-        if isinstance(one, dict | list):
-            if seen + len(waiting) + len(one) > limit:
+def _within(value: Value, limit: int, branches: int) -> bool:
+    """Whether a value is so small that it can have so many errors at the most: each of its values one, in every branch of every
+    level. Of text, every `TEXT` characters count as a value.
+    """
+    level = [value]
+    seen, ways = 0, 1
+    while level:
+        inside: list[Value] = []
+        for one in level:
+            seen += 1
+            if isinstance(one, str):
+                seen += len(one) // TEXT
+            elif isinstance(one, dict | list):
+                if len(one) > limit:
+                    return False
+                inside += [*one.keys(), *one.values()] if isinstance(one, dict) else one
+            if (seen + len(inside)) * ways > limit:
                 return False
-            waiting += one.values() if isinstance(one, dict) else one
+        level = inside
+        ways *= branches
     return True
+
+
+def _branching(schema: Any) -> int:
+    """The most branches that one place of a schema has."""
+    most, waiting = 1, [schema]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            most = max(most, *(len(one[name]) for name in ("anyOf", "oneOf") if isinstance(one.get(name), list)), 1)
+            waiting += one.values()
+        elif isinstance(one, list):
+            waiting += one
+    return most
 
 
 def _told(schema: Any) -> Schema:
@@ -208,78 +234,3 @@ def _told(schema: Any) -> Schema:
     if not isinstance(schema, dict):
         return {} if schema else {"not": {}}
     return {key: value for key, value in schema.items() if key != "$schema"}
-
-
-class _Binder:
-    """Body, path and query as one JSON object; a text becomes what the schema has in its place."""
-
-    def __init__(self, rule: Rule, converters: Mapping[str, Callable[[str], Value]]) -> None:
-        self._rule = rule
-        self._converters = converters
-
-    def bind(self, value: Value, given: Given) -> Value:
-        fields: dict[str, Value] = {name: self._converted(name, text) for name, text in given.params.items()}
-        for name, text in self._asked(given):
-            converted = self._converted(name, text)
-            if name not in fields:
-                fields[name] = converted
-            elif isinstance(fields[name], list) and isinstance(converted, list) and name not in given.params:
-                fields[name] += converted
-            else:
-                raise CallerError(Reason.MALFORMED, f"{name} is given twice", details=(FieldError(f"/{name}", "is given twice"),))
-        if value is ABSENT:
-            if self._rule.body == "*" and not fields:
-                raise CallerError(Reason.MALFORMED, "the body is empty")
-            return fields
-        return merge(value if self._rule.body == "*" else {self._rule.body: value}, fields)
-
-    def _asked(self, given: Given) -> Iterator[tuple[str, str]]:
-        """The parameters of the query that are part of the message."""
-        if self._rule.body == "*":
-            return
-        for name, text in given.query:
-            if self._rule.unknown_query == "reject" or name in self._converters:
-                yield name, text
-
-    def _converted(self, name: str, text: str) -> Value:
-        convert = self._converters.get(name)
-        return text if convert is None else convert(text)
-
-
-def _converter(schema: Any) -> Callable[[str], Value]:
-    """A text of path or query as the schema's type. What does not fit stays as it is, for the schema to say so."""
-    said = schema.get("type") if isinstance(schema, dict) else None
-    kinds = [said] if isinstance(said, str) else said if isinstance(said, list) else []
-    if "array" in kinds:
-        inner = _converter(schema.get("items"))
-        return lambda text: [inner(text)]
-    known = [_READERS[kind] for kind in kinds if kind in _READERS]
-    if "string" in kinds or not known:
-        return str
-
-    def convert(text: str) -> Value:
-        return next((value for read in known if (value := read(text)) is not None), text)
-
-    return convert
-
-
-def _integer(text: str) -> int | None:
-    """Decimal, as everywhere in a path or a query: 010 is 10."""
-    return int(text) if _DECIMAL.match(text) else None
-
-
-def _number(text: str) -> int | float | None:
-    if (whole := _integer(text)) is not None:
-        return whole
-    try:
-        value = loads(text.encode())
-    except GatewayError:
-        return None
-    return value if isinstance(value, float) else None
-
-
-_READERS: Mapping[str, Callable[[str], Value]] = {
-    "boolean": {"true": True, "false": False}.get,
-    "integer": _integer,
-    "number": _number,
-}
