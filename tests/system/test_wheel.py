@@ -77,3 +77,9 @@ def test_the_schema_has_the_kinds_that_can_run(polygate):
     assert 0 == done.returncode
     assert '"listener.rest"' in done.stdout
     assert '"listener.grpc"' not in done.stdout
+
+
+def test_the_page_and_its_viewer_are_in_it_with_their_licence(installed):
+    folder = installed / "adapters/ingress/admin"
+    names = {path.name for path in (*folder.iterdir(), *(folder / "viewer").iterdir())}
+    assert {"page.html", "page.js", "page.css", "swagger-ui-bundle.js.gz", "swagger-ui.css.gz", "LICENSE", "NOTICE"} <= names
