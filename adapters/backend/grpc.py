@@ -215,7 +215,8 @@ class _Method:
             async with asyncio.timeout(left if timeout is None else None):
                 body = await rpc
         except grpc.aio.AioRpcError as error:
-            raise failure_of(error, safe=self._safe, contract=self._contract) from error
+            due = None if timeout is None else call.due(DEFAULT_S)
+            raise failure_of(error, safe=self._safe, contract=self._contract, due=due) from error
         except TimeoutError as error:
             raise late(safe=self._safe) from error
         if body is None:
@@ -248,7 +249,8 @@ class _Method:
         except grpc.aio.AioRpcError as error:
             status = await last.status(error)
             if status.code() is not grpc.StatusCode.OK:
-                raise failure_of(status, safe=self._safe, contract=self._contract) from error
+                due = None if call.expires is None else early(call.expires)
+                raise failure_of(status, safe=self._safe, contract=self._contract, due=due) from error
         finally:
             rpc.cancel()
         if not self._many & Many.REPLIES and replies.count != 1:

@@ -103,10 +103,13 @@ class Conversation(Exchange):
                 await asyncio.sleep(GONE_S)
                 raise EndOfMessages
         else:
-            # What follows the one message is never read: reading on for the end of the requests costs a sixth of a call.
             self._ended = True
             if body is grpc.aio.EOF:
-                raise CallerError(Reason.NO_MESSAGE, "the call ended without its message")
+                reason = Reason.NOT_IMPLEMENTED if self._many_replies else Reason.NO_MESSAGE
+                raise CallerError(reason, "the call ended without its message")
+            # What follows the one message of a unary call is never read: reading on for the end costs a sixth of a call.
+            if self._many_replies and patience is not None and await patience.first(self._read) is not grpc.aio.EOF:
+                raise CallerError(Reason.NOT_IMPLEMENTED, "this method takes one message")
         return Message(body, PROTOBUF)
 
     async def _read(self) -> Any:

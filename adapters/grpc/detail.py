@@ -14,7 +14,8 @@ from google.protobuf.message import Message as Proto
 from google.rpc import error_details_pb2, status_pb2
 
 from gateway.codec import Contract
-from gateway.errors import FieldError, GatewayError, RpcStatus
+from gateway.errors import FieldError, GatewayError, Reason, RpcStatus
+from gateway.message import NO_HEADERS, Headers
 from gateway.status import TABLE, outcome_of, retry_after
 
 DOMAIN = "polygate"
@@ -25,6 +26,11 @@ _KNOWN = {
     message.full_name: getattr(error_details_pb2, name)
     for name, message in error_details_pb2.DESCRIPTOR.message_types_by_name.items()
 }
+REASON = "x-reason"
+"""The reason of a refusal that has no details."""
+PLAIN = frozenset({Reason.NO_METHOD, Reason.NOT_IMPLEMENTED})
+"""Refusals that gRPC itself defines: every server says them by the code alone, and the conformance suite takes no details."""
+
 _INDEX = re.compile(r"\.(\d+)(?=\.|\Z)")
 
 
@@ -42,7 +48,14 @@ def message_of(error: GatewayError) -> str:
 def status_bytes(error: GatewayError, exchange_id: str) -> bytes:
     """The google.rpc.Status of an error, the backend's own as it came; b"" where that had none."""
     status = said(error)
-    return _own(error, exchange_id).SerializeToString() if status is None else status.details
+    if status is not None:
+        return status.details
+    return b"" if error.reason in PLAIN else _own(error, exchange_id).SerializeToString()
+
+
+def reason_of(error: GatewayError) -> Headers:
+    """The trailer that says the reason of our own errors, where no detail does."""
+    return NO_HEADERS if said(error) is not None else Headers(((REASON, error.reason.value),))
 
 
 def details_of(error: GatewayError, exchange_id: str) -> Sequence[tuple[any_pb2.Any, Mapping[str, object]]]:

@@ -27,18 +27,24 @@ _MADE_HERE = re.compile(
 )
 _INTERNAL = "Internal error from Core"
 _LOOKS, _LOOK_S = 50, 0.002
+# A peer may end a call by itself when the time is up that it was told, a moment before we do.
+_CANCELLED_STREAM, _SOON_S = "with error code 8)", 0.05
 # RFC 9113 8.7: REFUSED_STREAM is a promise that nothing was done.
 _REFUSED_STREAM = "with error code 7)"
 
 
-def failure_of(error: grpc.aio.AioRpcError, *, safe: bool, contract: Contract | None = None) -> BackendError:
+def failure_of(
+    error: grpc.aio.AioRpcError, *, safe: bool, contract: Contract | None = None, due: float | None = None
+) -> BackendError:
     """The error of a call that was made on a connected channel. `safe`: it would have changed nothing. `contract` knows
-    the types of its details.
+    the types of its details. `due`: by when the peer was told to answer, as event-loop time.
     """
     text = error.details() or ""
     trailers = error.trailing_metadata()
     # grpcio gives its own status no trailers.
     if not trailers and (made := _MADE_HERE.match(text)):
+        if due is not None and _CANCELLED_STREAM in text and asyncio.get_running_loop().time() > due - _SOON_S:
+            return late(safe=safe, asked=True)
         return _own(error.code(), text, made, safe=safe)
     return _said(error.code(), text, error.initial_metadata(), trailers, contract)
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import grpc
 
-from adapters.grpc.detail import DETAILS, message_of, said, status_bytes
+from adapters.grpc.detail import DETAILS, message_of, reason_of, said, status_bytes
 from adapters.grpc.metadata import REQUEST_ID, Metadata, metadata_of
 from gateway.errors import GatewayError
 from gateway.status import TABLE
@@ -25,6 +25,6 @@ class Status(NamedTuple):
 def status_of(error: GatewayError, exchange_id: str) -> Status:
     """An error as gRPC says it. What a gRPC backend said itself goes out as it came."""
     details, theirs = status_bytes(error, exchange_id), said(error)
-    own: Metadata = ((DETAILS, details),) if details else ()
+    own: Metadata = ((DETAILS, details),) if details else metadata_of(reason_of(error))
     trailers = metadata_of(theirs.trailers.without(REQUEST_ID)) if theirs is not None else ()
     return Status(CODES[TABLE[error.reason].code], message_of(error), ((REQUEST_ID, exchange_id), *own, *trailers))

@@ -119,6 +119,7 @@ class Config(ListenerConfig):
             ("grpc.absolute_max_metadata_size", self.max_metadata),
             ("grpc.max_allowed_incoming_connections", self.max_connections),
             ("grpc.max_concurrent_streams", self.max_streams),
+            ("grpc.http2.hpack_table_size.decoder", 0),
             ("grpc.keepalive_time_ms", _ms(self.keepalive_s)),
             ("grpc.keepalive_timeout_ms", _ms(self.keepalive_timeout_s)),
             ("grpc.keepalive_permit_without_calls", 1),

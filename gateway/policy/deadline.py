@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, cast
 
 from pydantic import Field
 
-from gateway.errors import CallerError, GatewayError, Reason
+from gateway.errors import CallerError, GatewayError, Reason, RpcStatus
 from gateway.exchange import Call, EndOfMessages, Exchange, Handler, Wrapper
 from gateway.message import NO_HEADERS, Headers, Many, Message
 from gateway.policy import Guard, Policy, PolicyConfig
@@ -106,7 +106,10 @@ class _Timed(Wrapper):
     def late(self) -> GatewayError:
         """What became of it. A net cannot know whether what it cut off has done its work."""
         if self._taken:
-            return GatewayError(Reason.UNKNOWN_OUTCOME, "no reply came in time; the request may have been carried out")
+            words = "no reply came in time; the request may have been carried out"
+            # A caller whose own time is up has given up: there is nothing to tell it beside that.
+            own = self.call.expires is not None and self.call.expires == self.call.deadline
+            return GatewayError(Reason.UNKNOWN_OUTCOME, words, details=(RpcStatus(words),) if own else ())
         if self._asked:
             return CallerError(Reason.SLOW_REQUEST, "the request did not come in time")
         return GatewayError(Reason.TIMED_OUT, "the time was up before the request was read")

@@ -7,9 +7,11 @@ import asyncio
 from adapters.grpc.timeout import NAME, seconds_of
 from adapters.ingress.rest.asked import Asked
 from adapters.ingress.rest.body import Body
+from adapters.ingress.rest.connect import STREAM_TYPES, UNARY_TYPES
 from adapters.ingress.rest.exchange import HttpExchange, OptionsExchange, RawExchange, RestExchange, StreamExchange
-from adapters.ingress.rest.request import METHODS, choose
-from gateway.errors import GatewayError, Reason
+from adapters.ingress.rest.grpc_web import TYPES
+from adapters.ingress.rest.request import METHODS, choose, media_type
+from gateway.errors import Allowed, CallerError, GatewayError, Reason
 from gateway.exchange import Call
 from gateway.message import JSON, Many
 from gateway.port import View
@@ -18,6 +20,8 @@ from gateway.status import allowed
 
 PROTOCOL = "rest"
 _ALL = tuple(sorted(METHODS))
+OWN_TYPES = frozenset({"application/json", "application/proto", "application/x-protobuf", "application/protobuf"})
+SERVED = (*TYPES, *STREAM_TYPES, *UNARY_TYPES)
 _OVERRIDE = "x-http-method-override"
 _OVERRIDING = METHODS - {"HEAD", "OPTIONS"}
 
@@ -40,6 +44,8 @@ class Plain:
         endpoint, error = found.endpoint, found.error
         if error is not None:
             call = asked.call(PROTOCOL, target, {}, query=asked.query)
+            if method == "POST" and asked.kind and error.reason is Reason.NOT_FOUND and (refusal := self._misspoken(asked)):
+                return _exchange(RestExchange, call, asked), self._view.refuse(PROTOCOL, refusal)
             if method == "OPTIONS" and error.reason is Reason.WRONG_METHOD:
                 return OptionsExchange(call, asked.request, allowed(error)), Endpoint(endpoint.route, _nothing)
             return _exchange(RestExchange, call, asked), endpoint
@@ -67,6 +73,12 @@ class Plain:
         exchange.body = body
         # A stream has no length to tell: its head says all that there is to say of it.
         return exchange, Endpoint(endpoint.route, _nothing) if streams and method == "HEAD" else endpoint
+
+    def _misspoken(self, asked: Asked) -> GatewayError | None:
+        """A gRPC method that is called in a media type of no protocol. In JSON or protobuf it is a REST call without a route."""
+        if media_type(asked.kind) in OWN_TYPES or asked.find(self._view, "connect", asked.path).error is not None:
+            return None
+        return CallerError(Reason.UNSUPPORTED, "no protocol has this media type", details=(Allowed(SERVED),))
 
     def _find(self, asked: Asked) -> tuple[str, Found]:
         """The method and its route. A POST may say another one in a header, where the route of that one takes it so."""

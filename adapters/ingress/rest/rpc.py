@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from adapters.grpc.detail import said
+from adapters.grpc.detail import PLAIN, reason_of, said
 from adapters.grpc.metadata import REQUEST_ID
 from adapters.ingress.rest.answer import Answer
 from adapters.ingress.rest.asked import Asked
@@ -26,16 +26,7 @@ from gateway.status import Failure, marks
 HOLD_BYTES = 1 << 20
 CODECS = {"json": JSON, "proto": PROTOBUF}
 ENCODINGS = ("identity", "gzip")
-BARE = frozenset(
-    {
-        Reason.HALF_DUPLEX,
-        Reason.NOT_IMPLEMENTED,
-        Reason.NO_METHOD,
-        Reason.PROTOCOL,
-        Reason.TOO_LARGE,
-        Reason.UNSUPPORTED_ENCODING,
-    }
-)
+BARE = PLAIN | {Reason.HALF_DUPLEX, Reason.PROTOCOL, Reason.TOO_LARGE, Reason.UNSUPPORTED_ENCODING}
 """Refusals of these protocols themselves have no details: the code is all there is to say, and their suite takes no more."""
 # What belongs to these protocols themselves: a backend is told the same by its own wire.
 _OWN = re.compile(r"(?:connect|grpc)-|(?:x-grpc-web|x-user-agent)\Z")
@@ -58,9 +49,11 @@ def lines(headers: Headers) -> Iterator[tuple[str, str]]:
 
 
 def trailers_of(error: GatewayError) -> Headers:
-    """The trailing metadata that a backend's error came with."""
+    """The trailing metadata of an error: a backend's own or, where no detail says it, our reason."""
     status = said(error)
-    return NO_HEADERS if status is None else status.trailers
+    if status is not None:
+        return status.trailers
+    return reason_of(error) if error.reason in BARE else NO_HEADERS
 
 
 def streams(view: View, path: str, many: Many) -> Many:

@@ -67,7 +67,7 @@ class GrpcConversation(Conversation):
         return Answer(
             clean=clean,
             status=None if clean else status.code().value[0],
-            reason=info.reason,
+            reason=info.reason or trailers.get("x-reason", ""),
             id=str(trailers.get("x-request-id", "")),
             text=f"{status.details()} {info}",
             headers=Headers(status.initial_metadata() or ()),
