@@ -51,11 +51,13 @@ class ExpressionError(ValueError):
 class Scope:
     """The values that expressions see, by name. They are measured, and read by the library, once for all expressions."""
 
-    __slots__ = ("_activations", "_extent", "values")
+    __slots__ = ("_activations", "_extent", "_outer", "_own", "values")
 
-    def __init__(self, values: Mapping[str, Value]) -> None:
-        """The values are what JSON can say."""
-        self.values = values
+    def __init__(self, values: Mapping[str, Value], outer: Scope | None = None) -> None:
+        """The values are what JSON can say. `outer`: those that are known beside them, and measured by themselves."""
+        self.values = values if outer is None else {**outer.values, **values}
+        self._own = values
+        self._outer = outer
         self._activations: dict[int, Any] = {}
         self._extent: tuple[int, int] | None = None
 
@@ -71,7 +73,11 @@ class Scope:
         expression can be given.
         """
         if self._extent is None:
-            self._extent = _extent(self.values)
+            items, text = _extent(self._own)
+            if self._outer is not None:
+                more, longer = self._outer.extent()
+                items, text = max(items, more), max(text, longer)
+            self._extent = items, text
         return self._extent
 
 

@@ -238,7 +238,7 @@ def _each(expression: Expression, name: str, inner: Piece) -> Piece:
     def texts(value: list[Value], scope: Scope, left: _Left) -> Iterator[str]:
         for one in value:
             left.item()
-            text = inner(Scope({**scope.values, name: one}), left)
+            text = inner(Scope({name: one}, scope), left)
             if text is not None:
                 yield text
 
