@@ -13,6 +13,7 @@ from gateway.codec import JsonOptions
 from gateway.part import Part, Written
 
 _NAMED = "letters, digits, dot, dash and underscore, the first a letter or a digit, as in place-order"
+_URL = Written(r"^https?://[^\s?#;,]+$", "a URL of http or https without a query, as in https://api.shop.example")
 _FIELD = Written(r"^(\*|[A-Za-z_]\w*)?$", 'a field of the message, "*" for the whole, or "" for none')
 
 
@@ -23,6 +24,19 @@ class DrainConfig(Part):
     """Seconds between failing readiness and letting go of the listeners, for load balancers to notice."""
     seconds: float = Field(default=10.0, gt=0, le=600)
     """Seconds within which every exchange must have ended, from the signal on."""
+
+
+class DocumentsConfig(Part):
+    """What OpenAPI and AsyncAPI say of the whole."""
+
+    name: str = Field(default="Polygate", min_length=1, max_length=200, examples=["The shop"])
+    """What it is called."""
+    version: str = Field(default="1", min_length=1, max_length=100, examples=["2.3.0"])
+    """The version of what is served, which is not the gateway's."""
+    description: str = Field(default="", max_length=100_000, examples=["Orders, stock and quotes."])
+    """What it is for, in Markdown."""
+    servers: tuple[Annotated[str, _URL], ...] = Field(default=(), examples=[["https://api.shop.example"]])
+    """Where callers reach the REST listeners; where these listen unless told."""
 
 
 class CallConfig(Part):
@@ -186,5 +200,7 @@ class FileConfig(Part):
     """Services of the contracts that are served whole, by their full names; a route that has one of their calls goes before."""
     routes: tuple[RouteConfig, ...] = ()
     """Which calls go where."""
+    documents: DocumentsConfig = DocumentsConfig()
+    """What OpenAPI and AsyncAPI say of the whole."""
     drain: DrainConfig = DrainConfig()
     """How the gateway stops."""

@@ -17,8 +17,8 @@ NOT_YET: Mapping[str, Address] = {}
 
 
 def servers(plan: Plan, addresses: Mapping[str, Address]) -> tuple[str, ...]:
-    """Where callers reach the REST listeners, as URLs: where they listen, or will."""
-    return tuple(_reached(plan, addresses, "rest", "http").values())
+    """Where callers reach the REST listeners, as URLs: as the file says, or where they listen, or will."""
+    return plan.config.file.documents.servers or tuple(_reached(plan, addresses, "rest", "http").values())
 
 
 def sockets(plan: Plan, addresses: Mapping[str, Address]) -> Mapping[str, str]:

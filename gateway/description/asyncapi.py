@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway.binding import Binding, PlannedRoute
 from gateway.description import content, path, problem
+from gateway.description.openapi import info
 from gateway.message import JSON, PROBLEM, Many
 from gateway.pattern import pattern_of
 from gateway.plan import Plan
@@ -29,6 +30,9 @@ _TAIL_QUERY: Schema = {
     },
     "additionalProperties": False,
 }
+_FRAMES = """\
+A frame is a message: text frames are JSON, binary ones protobuf. Under the subprotocol `polygate.v1` it is an envelope
+(`polygate/v1/polygate.proto`) that may also end a side, or carry headers, trailers and errors."""
 _RECORD_HEADERS: Schema = {
     "type": "object",
     "properties": {"x-request-id": {"type": "string"}, "traceparent": {"type": "string"}},
@@ -60,7 +64,7 @@ def asyncapi(plan: Plan, listening: Mapping[str, str]) -> dict[str, Any]:
         _target(parts, route)
     document = {
         "asyncapi": VERSION,
-        "info": {"title": "Polygate", "version": "1"},
+        "info": info(plan),
         "defaultContentType": JSON,
         "servers": parts.servers,
         "channels": parts.channels,
@@ -72,7 +76,7 @@ def asyncapi(plan: Plan, listening: Mapping[str, str]) -> dict[str, Any]:
 def _servers(plan: Plan, listening: Mapping[str, str]) -> Iterator[tuple[str, Schema]]:
     for name, url in listening.items():
         scheme, _, host = url.partition("://")
-        yield name, {"host": host, "protocol": scheme, "description": "WebSocket; text frames are JSON, binary ones protobuf."}
+        yield name, {"host": host, "protocol": scheme, "description": _FRAMES}
     for name, part in plan.config.backends.items():
         if {"publish", "tail", "ask"} & set(part.verbs):
             yield _backend(name, listening), {"host": ",".join(part.hosts()) or name, "protocol": part.kind}

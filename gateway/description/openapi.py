@@ -36,13 +36,19 @@ def openapi(plan: Plan, servers: Sequence[str]) -> dict[str, Any]:
     _rename(paths)
     document = {
         "openapi": VERSION,
-        "info": {"title": "Polygate", "version": "1"},
+        "info": info(plan),
         "servers": [{"url": url} for url in servers] or [{"url": "/"}],
         "tags": list(tags.values()),
         "paths": paths,
         "components": {"headers": {"x-request-id": _REQUEST_ID}, "responses": dict(sorted(parts.responses.items()))},
     }
     return parts.schemas.told(document)
+
+
+def info(plan: Plan) -> dict[str, str]:
+    """What the file says of the whole, for both kinds of documents."""
+    said = plan.config.file.documents
+    return {"title": said.name, "version": said.version, **({"description": said.description} if said.description else {})}
 
 
 def _calls(plan: Plan) -> Iterator[tuple[PlannedRoute, Binding, Told]]:

@@ -44,3 +44,11 @@ def test_without_contracts_there_is_none_to_serve(tmp_path):
     plan = planned(tmp_path, ROUTE)
     plan.config.contracts = type(plan.config.contracts)({})
     assert "/contract.binpb" not in documents(plan, NOT_YET)
+
+
+def test_the_file_says_what_it_is_called_and_where_it_is_reached(tmp_path):
+    documents_of = "documents: {name: The shop, version: 2.3.0, description: Tea., servers: [https://api.shop.example]}\n"
+    found = documents(planned(tmp_path, ROUTE, top=documents_of), NOT_YET)
+    openapi, asyncapi = (json.loads(found[path].body()) for path in ("/openapi.json", "/asyncapi.json"))
+    assert {"title": "The shop", "version": "2.3.0", "description": "Tea."} == openapi["info"] == asyncapi["info"]
+    assert [{"url": "https://api.shop.example"}] == openapi["servers"]

@@ -18,10 +18,10 @@ listeners:
 """
 
 
-def planned(folder, routes, backends="", listeners=""):
+def planned(folder, routes, backends="", listeners="", top=""):
     """The plan of a config with these routes, on the shop's contract."""
     file = folder / "gateway.yaml"
-    file.write_text(SHOP.format(root=ROOT, folder=folder, listeners=listeners) + f"{backends}routes:\n{routes}")
+    file.write_text(SHOP.format(root=ROOT, folder=folder, listeners=listeners) + f"{backends}{top}routes:\n{routes}")
     return plan(file, {})
 
 
