@@ -109,8 +109,8 @@ class Elements:
     """Cuts chunks of bytes into the elements of one JSON array, never holding more than `limit` bytes of one.
 
     It only finds where an element begins and ends (RFC 8259 5): an element is what stands between two commas outside of strings
-    and brackets, and whether that is JSON is for its reader to say. An array all of whose elements are JSON is JSON then. Every
-    byte is looked at once.
+    and brackets, and whether that is JSON is for its reader to say. An array all of whose elements are JSON is JSON then. An
+    object is there with its last bracket, before its comma has come. Every byte is looked at once.
     """
 
     def __init__(self, limit: int = MAX_LINE) -> None:
@@ -120,13 +120,16 @@ class Elements:
         """0: before the array; 1: between its brackets; more: inside an element."""
         self._in_string = False
         self._escaped = False
-        self._count = 0
+        self._due = False
+        """There was a comma, so that an element must follow."""
+        self._given = False
+        """The element before the next comma was given out already."""
         self._ended = False
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """The elements that this chunk completes. Raises NoArrayError and TooLongError."""
         at = 0
-        if self._depth == 0 and not self._ended:
+        if self._depth == 0:
             at = len(chunk) - len(chunk.lstrip(_SPACE))
             if at == len(chunk):
                 return
@@ -155,9 +158,13 @@ class Elements:
         return at if skipped is None else skipped.end()
 
     def _keep(self, piece: bytes) -> None:
-        # White space before an element is no part of it, so that there may be any amount.
         element = self._element
-        element += piece if element else piece.lstrip(_SPACE)
+        if not element:
+            # White space around an element is no part of it, so that there may be any amount.
+            piece = piece.lstrip(_SPACE)
+        if piece and self._given:
+            raise NoArrayError("a comma is missing")
+        element += piece
         if len(element) > self._limit:
             raise TooLongError(f"an element is longer than {self._limit} bytes")
 
@@ -173,24 +180,27 @@ class Elements:
         elif byte in _OPENING:
             self._depth += 1
         elif self._depth == 1:
-            return self._cut(byte)
+            return self._between(byte)
         elif byte in _CLOSING:
             self._depth -= 1
         self._keep(byte)
-        return None
+        return self._taken() if self._depth == 1 and byte in _CLOSING and not self._in_string else None
 
-    def _cut(self, byte: bytes) -> bytes | None:
-        """A comma or a closing bracket between the array's own."""
+    def _taken(self) -> bytes:
         element = bytes(self._element).rstrip(_SPACE)
         self._element.clear()
-        self._ended = byte == _END
+        self._given = True
+        return element
+
+    def _between(self, byte: bytes) -> bytes | None:
+        """A comma or a closing bracket between the array's own."""
         if byte == b"}":
             raise NoArrayError("a } stands in the place of a ]")
-        if not element:
-            if self._ended and not self._count:
-                return None
+        self._ended = byte == _END
+        element = None if self._given or not self._element else self._taken()
+        if element is None and not self._given and (self._due or not self._ended):
             raise NoArrayError("an element is missing")
-        self._count += 1
+        self._due, self._given = True, False
         return element
 
 

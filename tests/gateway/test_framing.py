@@ -200,6 +200,16 @@ def test_an_element_over_the_limit_is_never_held(body):
             elements_of(chunks, 100)
 
 
+@pytest.mark.parametrize("element", [b'{"a":[1]}', b"[]", b"{}"])
+def test_an_object_is_there_before_its_comma_has_come(element):
+    elements = Elements()
+    assert [element] == list(elements.feed(b"[ " + element))
+    assert [] == list(elements.feed(b" "))
+    assert [element] == list(elements.feed(b" , " + element))
+    assert [] == list(elements.feed(b"]"))
+    elements.end()
+
+
 def test_white_space_before_an_element_is_no_part_of_it():
     assert [b"1", b"2"] == elements_of([b"[", *[b" " * 64] * 16, b"1,", *[b"\n" * 64] * 16, b"2]"], 8)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -28,14 +27,22 @@ PROTO = HERE / "talk.proto"
 METHODS = ("One", "Replies", "Requests", "Both", "Upload", "Download")
 
 
-def _classes() -> dict[str, Any]:
-    """The messages of talk.proto, without generated code."""
+def _compiled() -> bytes:
+    """talk.proto with what it imports, compiled once: a gateway that starts for each test need not do it again."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "set.binpb"
         roots = [HERE, Path(grpc_tools.__file__).parent / "_proto", Path(google.api.__path__[0]).parents[1]]
         words = [f"--proto_path={root}" for root in roots]
         assert 0 == protoc.main(["protoc", *words, "--include_imports", f"--descriptor_set_out={out}", PROTO.name])
-        files = descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes())
+        return out.read_bytes()
+
+
+DESCRIPTORS = _compiled()
+
+
+def _classes() -> dict[str, Any]:
+    """The messages of talk.proto, without generated code."""
+    files = descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTORS)
     pool = DescriptorPool()
     for file in files.file:
         pool.Add(file)
@@ -138,7 +145,7 @@ def config(address: str) -> dict[str, Any]:
         "Download": ["GET /download/{text}"],
     }
     return {
-        "contracts": ["talk.proto"],
+        "contracts": ["talk.binpb"],
         "listeners": {kind: {"kind": kind, **bind} for kind in ("rest", "grpc", "websocket")},
         "backends": {"peer": {"kind": "grpc", "address": address}},
         "policies": [{"kind": "observe", "log": "none"}],
@@ -166,11 +173,56 @@ async def served(peer: Peer, change: Callable[[dict[str, Any]], None] = lambda _
     change(wanted)
     await server.start()
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            shutil.copy(PROTO, folder)
-            file = Path(folder) / "gateway.yaml"
-            file.write_text(yaml.safe_dump(wanted, sort_keys=False))
-            async with running(plan(file, {})) as gateway:
-                yield gateway
+        async with gateway_of(wanted) as gateway:
+            yield gateway
     finally:
         await server.stop(None)
+
+
+@asynccontextmanager
+async def gateway_of(wanted: dict[str, Any]) -> AsyncIterator[Gateway]:
+    """A gateway with this config."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "talk.binpb").write_bytes(DESCRIPTORS)
+        file = Path(folder) / "gateway.yaml"
+        file.write_text(yaml.safe_dump(wanted, sort_keys=False))
+        async with running(plan(file, {})) as gateway:
+            yield gateway
+
+
+VIAS = ("grpc", "websocket", "http")
+"""How the gateway reaches the gRPC server: itself, or through another gateway, in envelopes or in NDJSON both ways."""
+_STREAMS: dict[str, dict[str, object]] = {
+    "One": {},
+    "Replies": {"stream": "ndjson"},
+    "Requests": {"stream_requests": True},
+    "Both": {"stream": "ndjson", "stream_requests": True},
+}
+
+
+@asynccontextmanager
+async def served_via(
+    via: str, peer: Peer, change: Callable[[dict[str, Any]], None] = lambda _config: None
+) -> AsyncIterator[Gateway]:
+    """The gateway that callers call, and behind it what `via` says."""
+    if via == "grpc":
+        async with served(peer, change) as gateway:
+            yield gateway
+        return
+    async with served(peer) as behind:
+        wanted = config("127.0.0.1:1")
+        if via == "websocket":
+            wanted["backends"]["peer"] = {"kind": "websocket", "url": f"ws://{behind.addresses['websocket']}"}
+        else:
+            wanted["backends"]["peer"] = {"kind": "http", "url": f"http://{behind.addresses['rest']}"}
+        wanted["routes"] = [route for route in wanted["routes"] if route["name"] in _STREAMS]
+        for route in wanted["routes"]:
+            path = f"/{route['name'].lower()}"
+            route["contract"] = f"spec.v1.Talk/{route['name']}"
+            if via == "websocket":
+                route["to"] = {"backend": "peer", "call": path, "subprotocol": "polygate.v1"}
+            else:
+                route["to"] = {"backend": "peer", "call": f"POST {path}", **_STREAMS[route["name"]]}
+        change(wanted)
+        async with gateway_of(wanted) as gateway:
+            yield gateway
