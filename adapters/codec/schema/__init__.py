@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
@@ -16,12 +16,11 @@ import jsonschema_rs
 
 from adapters.codec.schema.bind import Binder, converter
 from adapters.codec.schema.wording import Finding, findings
-from gateway.codec import ABSENT, Bind, Given, JsonOptions, Rule, Value
+from gateway.codec import Bind, JsonOptions, Rule, Value
 from gateway.contract import ContractError
 from gateway.errors import CallerError, FieldError, GatewayError, Reason
 from gateway.jsontext import loads
 from gateway.schema import Leaf, Schema, Schemas
-from gateway.transcode import merge
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MAX_FILE = 4 << 20
