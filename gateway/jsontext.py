@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, Self
 
 from gateway.codec import Value
 from gateway.errors import CallerError, FieldError, Reason
@@ -13,6 +13,8 @@ MAX_DEPTH = 100
 _INT64 = range(-(2**63), 2**64)  # int64 and uint64 together
 _INT64_DIGITS = 20
 _INFINITY = float("inf")
+_SAFE = 2.0**53
+_LARGEST = 2.0**64
 
 
 def _malformed(why: str, *, pointer: str | None = None, cause: BaseException | None = None) -> NoReturn:
@@ -26,11 +28,24 @@ def _integer(text: str) -> int:
     _malformed("an integer is beyond 64 bits")
 
 
+class Digits(float):
+    """A float that remembers how it was written: one so large may be the nearest to several whole numbers."""
+
+    __slots__ = ("text",)
+    text: str
+
+    def __new__(cls, text: str) -> Self:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+
 def _float(text: str) -> float:
     number = float(text)
     if number in {_INFINITY, -_INFINITY}:
         _malformed("a number is beyond what a double holds")
-    return number
+    # Only what may be an integer of 64 bits is worth its digits.
+    return Digits(text) if _SAFE <= abs(number) <= _LARGEST else number
 
 
 def _constant(_text: str) -> NoReturn:

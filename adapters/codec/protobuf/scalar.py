@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import NoReturn
 
-from adapters.codec.protobuf.scan import Digits
 from adapters.codec.protobuf.wrong import InexactError, WrongError
 from gateway.codec import Value
+from gateway.jsontext import Digits
 
 FLOAT_MAX = float.fromhex("0x1.fffffefffffffp+127")
 """The last double that a float of 32 bits holds when rounded: its own largest is written as 3.4028235e+38, which is beyond it."""

@@ -7,25 +7,12 @@ are bounded by the fields that take them.
 from __future__ import annotations
 
 import json
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 from gateway.codec import Value
-from gateway.jsontext import loads
+from gateway.jsontext import Digits, loads
 
 _SPACE = " \t\n\r"
-
-
-class Digits(float):
-    """A float that remembers how it was written."""
-
-    __slots__ = ("text",)
-
-    def __new__(cls, text: str) -> Self:
-        number = super().__new__(cls, text)
-        number.text = text
-        return number
-
-    text: str
 
 
 def _constant(_text: str) -> NoReturn:

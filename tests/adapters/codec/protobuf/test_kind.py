@@ -14,6 +14,7 @@ from grpc_tools import protoc
 from adapters.codec.protobuf import MessageType, Pool
 from gateway.codec import JsonOptions
 from gateway.errors import CallerError
+from gateway.jsontext import loads
 
 PROTO3 = """
 syntax = "proto3";
@@ -226,6 +227,7 @@ def test_the_same_type_under_other_options_is_had_from_it(whole):
 def test_a_large_integer_is_exact_however_it_is_written(whole):
     for text in ("9007199254740993", '"9007199254740993"', "9007199254740993.0", "9.007199254740993e15"):
         assert {"large": "9007199254740993"} == around(whole, f'{{"large":{text}}}')
+        assert {"large": "9007199254740993"} == whole.check(loads(f'{{"large":{text}}}'.encode()))
     assert ("/large", "is beyond the range of a signed integer of 64 bits") == wrong(whole, '{"large":9223372036854775808}')
     assert ("/number", "is an integer beyond 64 bits") == wrong(whole, '{"number":18446744073709551616}')
     assert ("/value", "is an integer beyond 64 bits") == wrong(whole, '{"value":18446744073709551616}')

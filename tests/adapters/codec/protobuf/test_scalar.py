@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from adapters.codec.protobuf import scalar
-from adapters.codec.protobuf.scan import Digits
 from adapters.codec.protobuf.wrong import InexactError, WrongError
+from gateway.jsontext import Digits
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.codec.protobuf.scan import Digits, scan
+from adapters.codec.protobuf.scan import scan
 from gateway.errors import CallerError
-from gateway.jsontext import loads
+from gateway.jsontext import Digits, loads
 
 
 def told(read, text):
