@@ -1,7 +1,7 @@
 """How bytes are read and what they mean: formats, types and contracts, and how an HTTP request stands for a message.
 
-A *format* (json, protobuf, text, bytes) makes a *codec* for a *type*; a *contract* is a type for each direction. A codec has
-two functions over plain Python values. N + M of them, and one compiled function for each pair that a route can meet.
+A *format* (json, protobuf, form, csv, text, bytes) makes a *codec* for a *type*; a *contract* is a type for each direction. A codec
+has two functions over plain Python values. N + M of them, and one compiled function for each pair that a route can meet.
 """
 
 from __future__ import annotations
@@ -96,6 +96,8 @@ class Type(Protocol):
     name: str
     fields: tuple[str, ...]
     """The names of its top-level fields, in every spelling that the JSON mapping takes."""
+    columns: tuple[str, ...]
+    """The names of its top-level fields as the JSON mapping writes them, in their order."""
     binary: bool
     """Whether it has a binary form."""
 
@@ -153,6 +155,10 @@ class Codec(Protocol):
         """The bytes of a value."""
 
 
+Pairing = Callable[[bytes, Type], tuple[tuple[str, str], ...]]
+"""The names and texts of a body, for a type's `bind`. Raises CallerError(MALFORMED)."""
+
+
 class Format(Protocol):
     """One way to write messages down. Registered under `gateway.codec` by its name."""
 
@@ -163,6 +169,10 @@ class Format(Protocol):
     """It means nothing without a type, and its `encode` checks the value against it."""
     opaque: bool
     """Its bytes are never opened: no merging, no template field, no other format on the other side."""
+
+    @property
+    def pairs(self) -> Pairing | None:
+        """Where all that it says is names and texts, as in a query, and what they mean is for a type to say: how to read them."""
 
     def codec(self, kind: Type | None) -> Codec:
         """The codec for a type. Raises ValueError where `typed` and none is given."""

@@ -40,6 +40,10 @@ class Cost:
     functions: set[str] = field(default_factory=set)
     nesting: int = 0
     """How deep its macros stand in one another."""
+    adds: int = 0
+    """Every `+` in it."""
+    lengthened: int = 0
+    """The most of them in what a macro goes over: lists can be put together to longer ones."""
     builds: bool = False
     """Whether one of them makes a list."""
     copies: int = 0
@@ -133,7 +137,10 @@ def _call(parts: list[tuple[int, bytes]], depth: int, cost: Cost) -> None:
         cost.multiplies.add(function)
     # What a macro itself adds to the list that it makes is told by `builds`.
     own = function == "_+_" and "@result" in _idents(arguments[0])
-    if depth and not own and function not in _FREE:
+    if own:
+        return
+    cost.adds += function == "_+_"
+    if depth and function not in _FREE:
         cost.copies += 1
 
 
@@ -143,7 +150,9 @@ def _kinds(expression: bytes) -> set[int]:
 
 def _comprehension(parts: dict[int, bytes], depth: int, cost: Cost) -> None:
     iterated, start = parts[2], parts[4]
+    before = cost.adds
     _expression(iterated, depth, cost)
+    cost.lengthened = max(cost.lengthened, cost.adds - before)
     _expression(start, depth, cost)
     # A macro that only gives a value a name (optMap) goes over an empty list.
     loops = not any(kind == _LIST and not body for kind, body in _fields(iterated))

@@ -55,7 +55,7 @@ class Scope:
 
     def __init__(self, values: Mapping[str, Value], outer: Scope | None = None) -> None:
         """The values are what JSON can say. `outer`: those that are known beside them, and measured by themselves."""
-        self.values = values if outer is None else {**outer.values, **values}
+        self.values: Mapping[str, Value] = values if outer is None else {**outer.values, **values}
         self._own = values
         self._outer = outer
         self._activations: dict[int, Any] = {}
@@ -122,6 +122,7 @@ class Expression:
     __slots__ = (
         "_builds",
         "_copies",
+        "_lengthened",
         "_environment",
         "_nesting",
         "_optional",
@@ -152,6 +153,7 @@ class Expression:
         self.members = frozenset(cost.members)
         self._nesting = cost.nesting
         self._copies = cost.copies
+        self._lengthened = 1 + cost.lengthened
         self._builds = cost.builds
         self._splits = "split" in cost.functions
         # The library cannot hand out an optional value; an entry of a map that is there or not says the same.
@@ -186,6 +188,8 @@ class Expression:
         except RuntimeError as error:
             if "Iteration budget" in str(error):
                 refuse(f"an expression goes over more than {MAX_ITERATIONS} items", error)
+            if "construction from null" in str(error):  # half of a surrogate pair, as in a header that is not UTF-8
+                fail("a text in it has a character that is none", error)
             raise
         value = plain(result, self.text)
         if not self._optional:
@@ -196,7 +200,7 @@ class Expression:
         """Refuse what the library would not stop at."""
         if not self._nesting:
             return
-        length = max(items, text) if self._splits else items
+        length = (max(items, text) if self._splits else items) * self._lengthened
         if self._builds and length > MAX_BUILT:
             refuse(f"an expression makes a list out of more than {MAX_BUILT} items")
         if self._copies and min(length**self._nesting, MAX_ITERATIONS) * text * self._copies > MAX_COPIED:

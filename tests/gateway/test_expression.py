@@ -136,6 +136,12 @@ def test_a_text_that_the_library_would_cut_short_is_refused(body):
     assert evaluated("body == r'\\u0000'", "\\u0000")
 
 
+def test_a_text_that_has_no_utf_8_is_refused():
+    with pytest.raises(CallerError, match="a character that is none") as caught:
+        evaluated("body == 1", ["\udcff"])
+    assert Reason.MALFORMED is caught.value.reason
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -205,6 +211,7 @@ def test_a_macro_that_makes_a_list_has_its_bound():
     assert list(range(MAX_BUILT)) == evaluated("body.map(i, i)", list(range(MAX_BUILT)))
     assert "more than 1000 items" in too_large("body.map(i, i)", list(range(MAX_BUILT + 1)))
     assert "more than 1000 items" in too_large("body.filter(i, true)", {str(i): i for i in range(MAX_BUILT + 1)})
+    assert "more than 1000 items" in too_large("(body + body).map(i, i)", list(range(MAX_BUILT // 2 + 1)))
     assert "more than 1000 items" in too_large("body.split('').map(i, i)", "a" * (MAX_BUILT + 1))
 
 
