@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from gateway.errors import Allowed, CallerError, GatewayError, Reason
-from gateway.exchange import Handler
+from gateway.exchange import Exchange, Handler
 from gateway.message import NO_HEADERS, Headers, Many, value
 from gateway.pattern import ROOT, Pattern, decode, decode_but_slashes, pattern_of
 
@@ -58,8 +58,21 @@ class Endpoint:
     """Which of the calls that fit the pattern it takes; None for all."""
     uploads: bool = False
     """Requests are bytes of any media type (google.api.HttpBody), and so are their streams."""
+    around: Callable[[Handler], Handler] | None = None
+    """What marks every answer of the route (cors): put around what else answers its calls, preflights and refusals of the
+    listener's own. None where nothing does.
+    """
     method_override: bool = False
     """It takes a POST that says its method in X-HTTP-Method-Override."""
+
+
+def refusal(error: GatewayError) -> Handler:
+    """A handler that refuses every call with an error, made anew each time."""
+
+    async def refuse(_exchange: Exchange) -> None:
+        raise type(error)(error.reason, error.message, details=error.details, outcome=error.outcome)
+
+    return refuse
 
 
 @value
@@ -249,8 +262,9 @@ def _last(node: _Node, path: _Path) -> Iterator[_Node]:
     for end in (base, base and base.rest):
         if end is not None and verb in end.verbs:
             yield end.verbs[verb]
-    if whole is not None:
-        yield from whole.both()
+    for end in whole.both() if whole is not None else ():
+        if verb not in end.verbs:
+            yield end
     for end in (node.any, node.any and node.any.rest, node.rest):
         if end is not None and (sound or verb not in end.verbs):
             yield end.read(verb)

@@ -239,6 +239,9 @@ def test_literals_that_hold_a_colon_are_told_from_verbs():
     assert "GET /a%3Ab" == found(routes, "GET /a%3Ab")[0]
     assert "GET /c%3Ad" == found(routes, "GET /c:d")[0]
     assert "GET /e:f/g" == found(routes, "GET /e%3Af/g")[0]
+    # Where the literal's own pattern has the verb too, only the escaped colon is the literal's.
+    both = table("GET /a%3Av", "GET /a%3Av:v", "GET /{x}")
+    assert ["GET /{x}", "GET /a%3Av", "GET /a%3Av:v"] == [found(both, f"GET /{path}")[0] for path in ("a:v", "a%3Av", "a:v:v")]
 
 
 def test_a_slash_at_the_end_does_not_match():
