@@ -74,7 +74,7 @@ class Body:
         while not self._ended:
             piece = next(self._pieces, None)
             if piece is not None:
-                self._ready = iter(self._framing.feed(piece))
+                self._ready = self._cut(piece)
             elif chunk := await self._chunk():
                 self._pieces = iter((chunk,)) if self._inflate is None else self._inflate.feed(chunk)
             else:
@@ -83,6 +83,9 @@ class Body:
             if (found := self._next()) is not None:
                 return found
         raise EndOfMessages
+
+    def _cut(self, piece: bytes) -> Iterator[bytes]:
+        yield from self._framing.feed(piece)
 
     def _last(self) -> Iterator[bytes]:
         if self._inflate is not None and self._begun:
