@@ -1,7 +1,7 @@
 """How bytes are read and what they mean: formats, types and contracts, and how an HTTP request stands for a message.
 
-A *format* (json, protobuf, form, csv, text, bytes) makes a *codec* for a *type*; a *contract* is a type for each direction. A codec
-has two functions over plain Python values. N + M of them, and one compiled function for each pair that a route can meet.
+A *format* (json, protobuf, form, csv, text, bytes) makes a *codec* for a *type*; a *contract* is a type for each direction. A
+codec has two functions over plain Python values. N + M of them, and one compiled function for each pair that a route can meet.
 """
 
 from __future__ import annotations

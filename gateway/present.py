@@ -20,7 +20,7 @@ REMEMBERED_BYTES = 16 << 10
 
 
 def _callers(formats: Mapping[str, Format], to: TargetConfig, contract: Contract | None) -> list[Format]:
-    """The formats that a caller may use: JSON always, what needs a type where there is one, and the target's own."""
+    """The formats that a caller may use: JSON always, names and texts, what needs a type where there is one, and the target's."""
     wanted = _general(formats, contract)
     own = formats[to.format]
     return wanted if own in wanted else [*wanted, own]
@@ -28,11 +28,15 @@ def _callers(formats: Mapping[str, Format], to: TargetConfig, contract: Contract
 
 def _general(formats: Mapping[str, Format], contract: Contract | None) -> list[Format]:
     binary = contract is not None and contract.request.binary
-    return [formats["json"], *(form for form in formats.values() if form.typed and binary)]
+    return [formats["json"], *(form for form in formats.values() if form.pairs or (form.typed and binary))]
 
 
 def _shown(form: Format, to: TargetConfig, contract: Contract | None) -> bool:
-    """Whether replies can be had in a format. A receipt is JSON or, where the contract's reply is one, typed."""
+    """Whether replies can be had in a format. A receipt is JSON or, where the contract's reply is one, typed; who sends a form
+    is answered in JSON, unless forms are the target's own way.
+    """
+    if form.pairs and form.name != to.format:
+        return False
     if to.verb != "publish":
         return True
     return form.name == "json" or (form.typed and contract is not None and contract.reply.name == RECEIPT)
@@ -82,7 +86,7 @@ def translation(
         otherwise = upload(asked, kind, rule)
     for form in _callers(formats, to, contract):
         # What is a part of a message is written in JSON.
-        if otherwise is None and (form.name == "json" or rule is None or rule.body in {"*", ""}):
+        if otherwise is None and (form.name == "json" or form.pairs or rule is None or rule.body in {"*", ""}):
             requests.update(dict.fromkeys(form.content_types, transcode(form, asked, kind, rule)))
         if _shown(form, to, contract):
             replies[form.content_types[0]] = _reply(formats, form, to, contract, protocol)
@@ -119,6 +123,8 @@ def opening(formats: Mapping[str, Format], contract: Contract | None, rule: Rule
     kinds = (contract.request, contract.reply) if contract is not None else (None, None)
     for form in _general(formats, contract):
         requests.update(dict.fromkeys(form.content_types, transcode(form, json, kinds[0], rule if merging else None)))
+        if form.pairs:
+            continue
         replies[form.content_types[0]] = presenting(transcode(json, form, kinds[1]), form.content_types[0])
     replies[SSE] = replies[NDJSON] = replies[JSON]
     return Translate(requests, replies, JSON, query=rule.http)

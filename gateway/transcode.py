@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-from gateway.codec import ABSENT, NOTHING_GIVEN, Bind, Format, Given, JsonOptions, Rule, Type, Value
+from gateway.codec import ABSENT, NOTHING_GIVEN, Bind, Format, Given, JsonOptions, Pairing, Rule, Type, Value
 from gateway.errors import CallerError, FieldError, Reason
 from gateway.message import JSON
 
@@ -24,6 +25,8 @@ def transcode(source: Format, target: Format, kind: Type | None, rule: Rule | No
     convert = _converter(source, target, kind)
     if rule is None:
         return lambda body, _given: convert(body)
+    if source.pairs is not None and kind is not None:
+        return _naming(source.pairs, target, kind, rule)
     return _merging(source, target, kind, rule, convert)
 
 
@@ -34,9 +37,9 @@ def _converter(source: Format, target: Format, kind: Type | None) -> Callable[[b
     if kind is not None and source.typed and target.content_types[0] == JSON:
         return kind.unpack_json
     # A typed target checks while it encodes, so the source need not check as well.
-    read = source.codec(kind if source.typed else None).decode
+    read = source.codec(kind if source.typed or source.pairs else None).decode
     encode = target.codec(kind).encode
-    check = kind.check if kind is not None and not target.typed and not source.typed else None
+    check = kind.check if kind is not None and not (target.typed or source.typed or source.pairs) else None
 
     def through(body: bytes) -> bytes:
         value = read(body)
@@ -71,6 +74,23 @@ def _merging(source: Format, target: Format, kind: Type | None, rule: Rule, conv
         return encode(check(value) if check else value)
 
     return merged
+
+
+def _naming(read: Pairing, target: Format, kind: Type, rule: Rule) -> Transcode:
+    """Names and texts in the place of a body, with path and query as one message: as if the query said it all."""
+    encode = target.codec(kind).encode
+    check = None if target.typed else kind.check
+    bind = kind.bind(replace(rule, body="", patch=False))
+    prefix = f"{rule.body}." if rule.body != "*" else ""
+
+    def named(body: bytes, given: Given) -> bytes:
+        if body and not rule.body:
+            raise CallerError(Reason.MALFORMED, "this call has no body")
+        pairs = tuple((prefix + name, text) for name, text in read(body, kind)) if body else ()
+        value = bind(ABSENT, Given(given.params, pairs if rule.body == "*" else (*given.query, *pairs)))
+        return encode(check(value) if check else value)
+
+    return named
 
 
 def untyped(rule: Rule) -> Bind:

@@ -21,6 +21,7 @@ class BytesFormat:
     content_types: tuple[str, ...] = (BYTES,)
     typed = False
     opaque = True
+    pairs = None
 
     def codec(self, kind: Type | None) -> Codec:
         del kind

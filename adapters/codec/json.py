@@ -30,6 +30,7 @@ class JsonFormat:
     content_types: tuple[str, ...] = (JSON,)
     typed = False
     opaque = False
+    pairs = None
 
     def codec(self, kind: Type | None) -> Codec:
         return _Untyped() if kind is None else _Typed(kind)

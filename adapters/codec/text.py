@@ -26,6 +26,7 @@ class TextFormat:
     content_types: tuple[str, ...] = (TEXT,)
     typed = False
     opaque = False
+    pairs = None
 
     def codec(self, kind: Type | None) -> Codec:
         if kind is not None:

@@ -79,6 +79,7 @@ class PlainFormat:
     content_types = ("application/json",)
     typed = False
     opaque = False
+    pairs = None
 
     def codec(self, _kind):
         return JsonCodec
@@ -91,6 +92,7 @@ class PackedFormat:
     content_types = ("application/x-packed",)
     typed = True
     opaque = False
+    pairs = None
 
     def codec(self, kind):
         if kind is None:

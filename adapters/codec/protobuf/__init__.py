@@ -28,6 +28,7 @@ class ProtobufFormat:
     content_types: tuple[str, ...] = (PROTOBUF,)
     typed = True
     opaque = False
+    pairs = None
 
     def codec(self, kind: Type | None) -> Codec:
         if kind is None:
