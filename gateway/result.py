@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from base64 import b64encode
 from datetime import datetime, timedelta
@@ -10,6 +11,8 @@ from typing import Any, NoReturn
 
 from gateway.codec import Value
 from gateway.errors import CallerError, FieldError, Reason
+
+log = logging.getLogger("polygate")
 
 MAX_RESULT = 4 << 20
 """Bytes of a result, about."""
@@ -27,14 +30,30 @@ _FAILURES = (
 )
 
 
+class PassedOver:
+    """The records that one caller is not shown since an expression failed on them: counted, and told less and less often."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self.count = 0
+
+    def note(self, exchange_id: str, place: str, error: CallerError) -> None:
+        """One more; told at the first, the second, the fourth: a topic full of them is no log full of them."""
+        self.count += 1
+        if self.count & (self.count - 1) == 0:
+            told = (exchange_id, self._what, self.count, place, error.message)
+            log.warning("exchange %s: %s failed on %d records, which were passed over; the latest is %s: %s", *told)
+
+
 def refuse(why: str, cause: BaseException | None = None) -> NoReturn:
     """What is given is more than an expression may be given."""
     raise CallerError(Reason.TOO_LARGE, f"the message is too large to be worked on: {why}") from cause
 
 
-def fail(why: str) -> NoReturn:
+def fail(why: str, cause: BaseException | None = None) -> NoReturn:
     """What is given is not what an expression needs."""
-    raise CallerError(Reason.MALFORMED, f"the message is not what this route needs: {why}", details=(FieldError("", why),))
+    text = f"the message is not what this route needs: {why}"
+    raise CallerError(Reason.MALFORMED, text, details=(FieldError("", why),)) from cause
 
 
 def _failure(status: str, text: str) -> NoReturn:

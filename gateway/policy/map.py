@@ -15,6 +15,7 @@ from gateway.expression import Scope
 from gateway.message import JSON, Many, Message
 from gateway.policy import Guard, Policy, PolicyConfig
 from gateway.policy.size import too_large
+from gateway.result import PassedOver
 from gateway.shape import Place, Shape
 from gateway.status import Failure
 from gateway.subject import subject
@@ -97,11 +98,12 @@ def _opened(body: bytes) -> Value:
 
 
 class _Mapped(Wrapper):
-    __slots__ = ("_map",)
+    __slots__ = ("_map", "_passed")
 
     def __init__(self, inner: Exchange, policy: Map) -> None:
         super().__init__(inner)
         self._map = policy
+        self._passed = PassedOver("the map of replies")
 
     async def receive(self) -> Message:
         message = await self.inner.receive()
@@ -114,5 +116,9 @@ class _Mapped(Wrapper):
             try:
                 message = self._map.shaped(shape, self.call, message)
             except CallerError as error:
+                if message.cursor is not None:
+                    # A record of a topic: those behind it are not to be lost, however often the caller comes back.
+                    self._passed.note(self.call.id, f"the one before {message.cursor}", error)
+                    return
                 raise BackendError(Reason.BAD_ANSWER, "the backend's answer is not what this route needs") from error
         await self.inner.send(message)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -12,11 +11,9 @@ from gateway.errors import CallerError, GatewayError
 from gateway.exchange import Call
 from gateway.expression import Expression, ExpressionError
 from gateway.port import Record
-from gateway.result import refuse
+from gateway.result import PassedOver, refuse
 from gateway.subject import given, headers_of
 from gateway.topic.log import rfc3339
-
-log = logging.getLogger("polygate")
 
 NAMES = ("body", "key", "headers", "timestamp", "cursor", "params", "query", "request")
 _OF_THE_CALLER = frozenset({"cursor", "params", "query", "request"})
@@ -94,25 +91,14 @@ class Selection:
         self._call = call
         self._request = request
         self._topic = topic
-        self._failed = 0
+        self._passed = PassedOver("the filter")
 
     def shows(self, record: Record, cursor: str) -> bool:
         """Whether a record is shown. One on which the filter fails is not: what it keeps back it may keep back for a reason."""
         try:
             return self._filter.shows(record, cursor, self._call, self._request)
         except CallerError as error:
-            self._failed += 1
-            # Told at the first, the second, the fourth: a topic full of them is no log full of them.
-            if self._failed & (self._failed - 1) == 0:
-                log.warning(
-                    "exchange %s: the filter failed on %d records of %s, which were passed over; the latest is %d/%d: %s",
-                    self._call.id,
-                    self._failed,
-                    self._topic,
-                    record.partition,
-                    record.offset,
-                    error.message,
-                )
+            self._passed.note(self._call.id, f"{self._topic}/{record.partition}/{record.offset}", error)
             return False
 
 

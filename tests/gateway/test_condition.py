@@ -51,6 +51,12 @@ def test_what_cannot_be_a_condition_is_refused_when_loading(text, why):
     assert why in str(caught.value)
 
 
+def test_bytes_in_a_header_that_are_no_text_are_no_match():
+    facts = Facts("rest", "GET /", headers=Headers((("x-tenant", "\udcff"), ("x-nul", "\0"))))
+    assert not When("headers['x-tenant'] == 'eu'")(facts)
+    assert not When("headers['x-tenant'] != 'eu'")(facts)
+
+
 def test_two_of_one_text_are_the_same_condition():
     assert When("true") == When("true")
     assert 1 == len({When("true"), When("true")})

@@ -90,8 +90,16 @@ async def test_a_request_that_cannot_be_shaped_is_the_callers_fault():
 
 async def test_a_reply_that_cannot_be_shaped_is_the_backends():
     with pytest.raises(BackendError) as caught:
-        await through(Config(reply="=body.a"), a_message({}))
+        await through(Config(reply="=body.a"), Message(b"{}", JSON))
     assert Reason.BAD_ANSWER is caught.value.reason
+
+
+async def test_a_record_that_cannot_be_shaped_is_passed_over_and_that_is_told(caplog):
+    exchange = await through(Config(reply="=body.a"), a_message({}), a_message({"a": 1}))
+    assert [b"1"] == [reply.body for reply in exchange.replies]
+    assert [
+        "exchange c-1: the map of replies failed on 1 records, which were passed over; the latest is the one before 0:1: "
+    ] == [message.partition("the message is")[0] for message in caplog.messages]
 
 
 async def test_a_message_over_the_limit_is_not_opened():

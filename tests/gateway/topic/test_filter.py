@@ -96,7 +96,7 @@ def test_where_it_fails_the_record_is_passed_over_and_that_is_told_less_and_less
     selection = Selection(Filter(text, Opened()), CALL, {}, "t")
     with caplog.at_level(logging.WARNING, "polygate"):
         assert [False] * 9 == [selection.shows(record({"m": n}), "") for n in range(9)]
-    assert [1, 2, 4, 8] == [entry.args[1] for entry in caplog.records]
+    assert [1, 2, 4, 8] == [entry.args[2] for entry in caplog.records]
     assert "n is missing" in caplog.messages[0]
     assert selection.shows(record({"n": 2}), "")
 
