@@ -1,4 +1,4 @@
-"""Strict JSON in the core: what is refused, and what survives to the digit (case by case in tests/adapters/codec/test_json.py)."""
+"""Strict JSON in the core: what is refused, and what survives to the digit (tests/adapters/codec/test_json.py has more)."""
 
 from __future__ import annotations
 
