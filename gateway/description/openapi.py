@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from gateway.binding import Binding, PlannedRoute
-from gateway.description.operation import Parts, operation
+from gateway.description.operation import Parts, Served, operation
 from gateway.description.path import Told, told
 from gateway.pattern import pattern_of
 from gateway.plan import Plan
@@ -22,17 +21,13 @@ def openapi(plan: Plan, servers: Sequence[str]) -> dict[str, Any]:
     """The whole description. `servers`: where the REST listeners are reached, as URLs."""
     parts = Parts(plan, Schemas(plan.config.contracts.comments))
     paths: dict[str, dict[str, Any]] = {}
-    known: dict[str, Told] = {}
     tags: dict[str, dict[str, str]] = {}
-    for route, binding, path in _calls(plan):
-        first = known.setdefault(path.shape, path)
-        item = paths.setdefault(first.path, {})
-        # Two names for one place are one to OpenAPI: the first is kept.
-        one = operation(parts, route, binding, path.called([parameter.name for parameter in first.parameters]))
+    for (path, method), group in _groups(plan).items():
+        one = operation(parts, group)
         for tag in one["tags"]:
             comment = parts.schemas.comments.get(tag)
             tags.setdefault(tag, {"name": tag, **({"description": comment} if comment else {})})
-        item.setdefault(binding.method.lower(), one)
+        paths.setdefault(path, {})[method.lower()] = one
     _rename(paths)
     document = {
         "openapi": VERSION,
@@ -51,11 +46,18 @@ def info(plan: Plan) -> dict[str, str]:
     return {"title": said.name, "version": said.version, **({"description": said.description} if said.description else {})}
 
 
-def _calls(plan: Plan) -> Iterator[tuple[PlannedRoute, Binding, Told]]:
+def _groups(plan: Plan) -> dict[tuple[str, str], list[Served]]:
+    """The REST calls by path and method. Paths that differ in their names alone are one to OpenAPI: the first names are kept."""
+    known: dict[str, Told] = {}
+    found: dict[tuple[str, str], list[Served]] = {}
     for route in plan.routes:
         for binding in route.bindings:
             if binding.protocol == "rest" and binding.method in METHODS:
-                yield route, binding, told(pattern_of(binding.pattern))
+                path = told(pattern_of(binding.pattern))
+                first = known.setdefault(path.shape, path)
+                same = path.called([parameter.name for parameter in first.parameters])
+                found.setdefault((first.path, binding.method), []).append((route, binding, same))
+    return found
 
 
 def _rename(paths: dict[str, dict[str, Any]]) -> None:

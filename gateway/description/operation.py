@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from gateway.binding import Binding, PlannedRoute
 from gateway.description import content, path, problem
+from gateway.description.either import either
 from gateway.message import Many
 from gateway.plan import Plan
 from gateway.schema import Leaf, Schema, Schemas
@@ -30,12 +33,26 @@ class Parts:
     responses: dict[str, Schema] = field(default_factory=dict)
 
 
-def operation(parts: Parts, route: PlannedRoute, binding: Binding, told: path.Told) -> Schema:
-    """The operation of one binding, under the names that its path has for its parameters."""
+Served = tuple[PlannedRoute, Binding, path.Told]
+"""One call of a route, and its path under the names that its parameters have in the document."""
+
+
+def operation(parts: Parts, group: Sequence[Served]) -> Schema:
+    """The operation of one method and path. Several routes may have it, by their conditions: which of them takes a call only
+    the call itself can say.
+    """
+    found = either([_one(parts, route, binding, told) for route, binding, told in group])
+    optional = any(told.parameters for _, _, told in group) or all(route.condition is not None for route, _, _ in group)
+    reasons = chain.from_iterable(problem.reasons(route, binding, optional=optional) for route, binding, _ in group)
+    found["responses"] |= problem.responses(reasons, parts.responses, parts.schemas)
+    return found
+
+
+def _one(parts: Parts, route: PlannedRoute, binding: Binding, told: path.Told) -> Schema:
     schemas = parts.schemas
     parameters = [*path.parameters(told, _leaves(schemas, route)), *_query(schemas, route, binding)]
     body = content.request(parts.plan, schemas, route, binding)
-    found: Schema = {**_text(parts, route), "responses": _responses(parts, route, binding, told)}
+    found: Schema = {**_text(parts, route), "responses": _successes(parts, route, binding)}
     if parameters:
         found["parameters"] = parameters
     if body is not None:
@@ -79,17 +96,16 @@ def _parameter(leaf: Leaf) -> Schema:
     return {**told, **({"required": True} if needed else {}), "schema": schema}
 
 
-def _responses(parts: Parts, route: PlannedRoute, binding: Binding, told: path.Told) -> Schema:
+def _successes(parts: Parts, route: PlannedRoute, binding: Binding) -> Schema:
     headers: Schema = {"x-request-id": {"$ref": "#/components/headers/x-request-id"}}
     found = content.reply(parts.plan, parts.schemas, route, binding)
     if route.to.verb == "publish":
-        responses: Schema = {"201": {"description": "Published and acknowledged.", "headers": headers, "content": found}}
-    else:
-        said = "A stream of replies." if binding.many & Many.REPLIES else "The reply."
-        responses = {"2XX" if route.to.foreign else "200": {"description": said, "headers": headers, "content": found}}
-    if route.to.foreign:
-        responses["204"] = {"description": "Done, with nothing to say.", "headers": headers}
-        # Whatever an HTTP backend answers is passed on as it is.
-        responses["default"] = {"description": "The backend's own answer.", "headers": headers, "content": {content.ANYTHING: {}}}
-    reasons = problem.reasons(route, binding, optional=bool(told.parameters))
-    return {**responses, **problem.responses(reasons, parts.responses, parts.schemas)}
+        return {"201": {"description": "Published and acknowledged.", "headers": headers, "content": found}}
+    said = "A stream of replies." if binding.many & Many.REPLIES else "The reply."
+    success: Schema = {"description": said, "headers": headers, "content": found}
+    if not route.to.foreign:
+        return {"200": success}
+    # Whatever an HTTP backend answers is passed on as it is.
+    nothing: Schema = {"description": "Done, with nothing to say.", "headers": headers}
+    other: Schema = {"description": "The backend's own answer.", "headers": headers, "content": {content.ANYTHING: {}}}
+    return {"2XX": success, "204": nothing, "default": other}
