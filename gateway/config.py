@@ -79,7 +79,10 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
     with _section(config, "backends"):
         config.backends = _parts(source, registry.BACKEND, config.file.backends, "backends")
     with _section(config, "contracts"):
-        config.contracts = contracts(source, config.file.contracts, config.backends)
+        if _asks_broken(config):
+            config.broken.add("contracts")  # the backend's own problem is noted already
+        else:
+            config.contracts = contracts(source, config.file.contracts, config.backends)
     config.policies = tuple(policies_of(source, config.file.policies, ("policies",)))
     with _section(config, "routes"):
         for where, route in routes:
@@ -98,6 +101,13 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
                 config.contracts = replace(config.contracts, digests={**config.contracts.digests, **digests})
             config.routes.append(made)
     return config
+
+
+def _asks_broken(config: Config) -> bool:
+    """Whether contracts come from a backend in which something is wrong."""
+    wrong = config.file.backends.keys() - config.backends.keys()
+    said = (value for entry in config.file.contracts if isinstance(entry, dict) for value in entry.values())
+    return any(isinstance(value, str) and value in wrong for value in said)
 
 
 def _formats() -> Iterator[tuple[str, Format]]:

@@ -86,6 +86,33 @@ def test_routes_is_a_table(config, capsys):
     assert lines[1].startswith("hello  rest ")
 
 
+SERVICES = """
+contracts: [ROOT/protos/shop.binpb]
+listeners: {public: {kind: rest, bind: "127.0.0.1:0"}}
+backends: {stub: {kind: stub, answers: {Get: {echo: true}}}}
+services: {shop.v1.Stock: {to: {backend: stub}}}
+routes: [{name: stock, when: {rest: "GET /stock/{tea}"}, to: {backend: stub, call: Get}}]
+""".replace("ROOT", str(ROOT))
+
+
+def test_what_is_left_out_of_a_service_is_told_with_where_it_is_written(config, capsys):
+    path = config(SERVICES)
+    told = "shop.v1.Stock.Get {}GET /stock/{{sku}} (shop/v1/shop.proto): route stock has it on line 6\n"
+    assert OK == main(["routes", path])
+    assert f"left out: {told.format('rest ')}" in capsys.readouterr().out
+    assert OK == main(["explain", "GET /stock/green", "-c", path])
+    assert f"left out: {told.format('')}" in capsys.readouterr().out
+    assert OK == main(["check", path])
+    assert "all fits; 1 call of services left out (`polygate routes` says why)\n" in capsys.readouterr().out
+
+
+def test_explain_tells_the_annotation_that_a_call_comes_from(config, capsys):
+    path = config(SERVICES.replace("routes:", "routes: [] #"))
+    assert OK == main(["explain", "GET /stock/green", "-c", path])
+    said = capsys.readouterr().out
+    assert said.startswith(f"route shop.v1.Stock.Get  ({path}:5, rest GET /stock/{{sku}})\n  from shop/v1/shop.proto\n")
+
+
 def test_routes_has_the_same_for_programs(config, capsys):
     assert OK == main(["routes", "--json", config()])
     assert ["hello"] == [row["route"] for row in json.loads(capsys.readouterr().out)["routes"]]

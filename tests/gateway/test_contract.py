@@ -79,6 +79,12 @@ def test_a_setting_of_a_source_is_validated(loaded):
     ]
 
 
+def test_a_backend_in_which_something_is_wrong_is_not_asked_and_told_once(loaded):
+    config = loaded("[{reflection: stock}]", "backends: {stock: {kind: grpc}}\n")
+    assert ["backends.stock.address"] == [problem.path for problem in config.source.problems]
+    assert {"backends", "contracts"} == config.broken
+
+
 def schema_route(contract: str, to: str = "{backend: stub, call: echo}", more: str = "") -> str:
     return f"{STUB}routes: [{{name: a, when: {{rest: POST /a}}, contract: {contract}, to: {to}{more}}}]\n"
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
@@ -7,7 +9,9 @@ from adapters.backend.grpc import Config as Backend
 from adapters.backend.stub import Config as Stub
 from adapters.contract.reflection import Config
 from gateway.contract import ContractError
-from tests.adapters.grpc.test_reflection import V1, files, serving, telling
+from gateway.plan import plan
+from gateway.server import running
+from tests.adapters.grpc.test_reflection import V1, V1ALPHA, files, serving, telling
 
 
 def told(config: Config, folder, backends=None) -> set[str]:
@@ -30,6 +34,23 @@ def test_a_backend_of_the_file_is_asked(tmp_path):
     with serving(telling(files("leaf")), V1) as channel:
         backend = Backend(kind="grpc", address=address(channel))
         assert {"leaf.proto"} == told(Config(reflection="stock"), tmp_path, {"stock": backend})
+
+
+async def test_a_gateway_serves_what_its_backend_tells_of_itself(tmp_path):
+    with serving(telling(files("leaf", "cup")), V1ALPHA) as channel:
+        config = tmp_path / "gateway.yaml"
+        config.write_text(f"""
+contracts: [{{reflection: kettle}}]
+listeners: {{rpc: {{kind: grpc, bind: "127.0.0.1:0"}}}}
+backends: {{kettle: {{kind: grpc, address: "{address(channel)}"}}}}
+services: {{tea.Kettle: {{to: {{backend: kettle}}}}}}
+""")
+        planned = plan(config, {})
+        # The gateway tells the same on, by both versions: another one may stand before it.
+        async with running(planned) as gateway:
+            told_on = await asyncio.to_thread(told, Config(reflection=str(gateway.addresses["rpc"])), tmp_path)
+    assert {"leaf.proto", "cup.proto"} == told_on
+    assert ["tea.Kettle.Boil"] == [route.name for route in planned.routes]
 
 
 def test_an_address_is_asked(tmp_path):
