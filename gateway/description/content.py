@@ -112,6 +112,8 @@ def request(plan: Plan, schemas: Schemas, route: PlannedRoute, binding: Binding)
     schema = taken(schemas, route, binding)
     if translate.opaque or translate.otherwise is not None:
         return {"content": {ANYTHING: {}}}
+    if binding.many & Many.REQUESTS:
+        return {"content": _many(schema)}
     message = route.contract.request.name if route.contract is not None else None
     # Forms and lines of CSV are taken too, from who has nothing else: to programs one way to say a thing is enough.
     own = plan.config.formats[route.to.format].content_types
@@ -144,7 +146,7 @@ def reply(plan: Plan, schemas: Schemas, route: PlannedRoute, binding: Binding) -
     translate = outer(plan, route, binding)
     schema = shown(schemas, route, binding)
     if binding.many & Many.REPLIES:
-        return _stream(schemas, route, schema)
+        return _stream(route, schema)
     if translate.opaque or not translate.replies or _is_raw(route, binding):
         return {ANYTHING: {}}
     message = route.contract.reply.name if route.contract is not None else None
@@ -156,12 +158,20 @@ def _is_raw(route: PlannedRoute, binding: Binding) -> bool:
     return contract is not None and route.to.verb == "call" and contract.reply.raw(binding.rule.response_body)
 
 
-def _stream(schemas: Schemas, route: PlannedRoute, schema: Schema) -> dict[str, Schema]:
+def _many(schema: Schema) -> dict[str, Schema]:
+    """Many messages in one body: an array, or one a line. One by itself is an array of one."""
+    lines: Schema = {"schema": {"type": "string", "description": "One message a line."}}
+    array: Schema = {"type": "array", "items": schema}
+    return {
+        JSON: {"schema": {"anyOf": [array, schema]} if schema else array},
+        NDJSON: {**lines, **({"x-item-schema": schema} if schema else {})},
+    }
+
+
+def _stream(route: PlannedRoute, schema: Schema) -> dict[str, Schema]:
     """A stream, by what `Accept` asks for. OpenAPI 3.1 has no word for the items of one, but of an array."""
-    bare = schema
-    if isinstance(route.to, TailTo) and route.to.envelope:
-        bare = {}
-    del schemas
+    # An event stream has the cursor beside the body, so it needs no envelope.
+    bare = {} if isinstance(route.to, TailTo) and route.to.envelope else schema
     text: Schema = {"type": "string"}
     return {
         NDJSON: {"schema": {**text, "description": "One message a line."}, **({"x-item-schema": schema} if schema else {})},

@@ -48,3 +48,11 @@ def test_bytes_are_of_any_type(tmp_path):
     plan, one, binding = route(tmp_path, '{name: a, when: {rest: "POST /a"}, to: {backend: erp, call: POST /a, format: bytes}}')
     assert {content.ANYTHING} == set(content.request(plan, Schemas(), one, binding)["content"])
     assert {content.ANYTHING} == set(content.reply(plan, Schemas(), one, binding))
+
+
+def test_a_body_of_many_messages_is_an_array_or_lines(tmp_path):
+    text = '{name: chat, contract: shop.v1.Chat/Talk, when: {rest: "POST /chat"}, to: {backend: stub, call: echo}}'
+    plan, one, binding = route(tmp_path, text)
+    found = content.request(plan, Schemas(), one, binding)["content"]
+    assert {"application/json", "application/x-ndjson"} == set(found)
+    assert "array" == found["application/json"]["schema"]["anyOf"][0]["type"]
