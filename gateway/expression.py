@@ -122,8 +122,8 @@ class Expression:
     __slots__ = (
         "_builds",
         "_copies",
-        "_lengthened",
         "_environment",
+        "_lengthened",
         "_nesting",
         "_optional",
         "_path",
