@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable
-from urllib.parse import quote
+from collections.abc import Iterable, Iterator
 
 from gateway.message import NO_HEADERS, Headers
+from gateway.policy.observe import header_values_dropped
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -39,7 +39,6 @@ _OWN = frozenset({REQUEST_ID, "user-agent", "cookie", "origin", "referer", "rang
 _OWN_PREFIXES = ("accept", "if-", "sec-", "grpc-")
 _KEY = re.compile(r"[0-9a-z_.\-]+\Z")
 _PRINTABLE = re.compile(r"[\x20-\x7e]*\Z")
-_SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
 
 def headers_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> Headers:
@@ -47,9 +46,9 @@ def headers_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> Headers:
     if not metadata:
         return NO_HEADERS
     return Headers(
-        (key, value if isinstance(value, str) else _text(key, value))
+        (key, text)
         for key, value in metadata
-        if not key.startswith("grpc-") and key not in _RESERVED
+        if not key.startswith("grpc-") and key not in _RESERVED and (text := _text(key, value)) is not None
     )
 
 
@@ -65,23 +64,35 @@ def forwarded(headers: Headers) -> Headers:
 
 
 def metadata_of(headers: Iterable[tuple[str, str]]) -> Metadata:
-    """What we send. A name that gRPC cannot carry is left out; a value beyond printable ASCII is percent-encoded."""
-    return tuple(
-        pair
-        for name, value in headers
-        if _KEY.match(name) and name not in _RESERVED and not name.startswith("grpc-") and (pair := _pair(name, value))
-    )
+    """What we send. A name that gRPC cannot carry is left out, and so is, counted, a value beyond printable ASCII."""
+    found: list[tuple[str, str | bytes]] = []
+    for name, value in headers:
+        if not _KEY.match(name) or name in _RESERVED or name.startswith("grpc-"):
+            continue
+        if name.endswith("-bin"):
+            found.extend((name, one) for one in _decoded(value))
+        elif _PRINTABLE.match(value):
+            found.append((name, value))
+        else:
+            header_values_dropped("grpc")
+    return tuple(found)
 
 
-def _text(key: str, value: bytes) -> str:
+def _text(key: str, value: str | bytes) -> str | None:
+    if isinstance(value, str):
+        return value
+    if key.endswith("-bin"):
+        return base64.b64encode(value).decode()
     # grpcio gives bytes for a text key where the peer sent what is not ASCII.
-    return base64.b64encode(value).decode() if key.endswith("-bin") else value.decode("latin-1")
+    header_values_dropped("grpc")
+    return None
 
 
-def _pair(name: str, value: str) -> tuple[str, str | bytes] | None:
-    if name.endswith("-bin"):
+def _decoded(value: str) -> Iterator[bytes]:
+    # PROTOCOL-HTTP2.md: what was joined by commas on the way is split before it is decoded.
+    for part in value.split(","):
+        text = part.strip()
         try:
-            return name, base64.b64decode(value + "=" * (-len(value) % 4), validate=True)
+            yield base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), validate=True)
         except binascii.Error:
-            return None
-    return name, value if _PRINTABLE.match(value) else quote(value, safe=_SAFE)
+            header_values_dropped("grpc")

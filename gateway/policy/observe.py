@@ -157,10 +157,15 @@ class Metrics(Collector):
 
     def __init__(self) -> None:
         self._tallies: dict[str, dict[tuple[str, str], Tally]] = {"exchanges": {}, "conversations": {}}
+        self._dropped: dict[str, int] = {}
 
     def tally(self, kind: str, route: str, protocol: str) -> Tally:
         """The one of a route and a protocol: it counts on through a reload of the config."""
         return self._tallies[kind].setdefault((route, protocol), Tally())
+
+    def drop(self, protocol: str, number: int) -> None:
+        """Count values of headers that were left out."""
+        self._dropped[protocol] = self._dropped.get(protocol, 0) + number
 
     def collect(self) -> Iterator[Metric]:
         for kind, tallies in self._tallies.items():
@@ -173,6 +178,12 @@ class Metrics(Collector):
         for name, lines in LOGS.items():
             dropped.add_metric([name], lines.dropped)
         yield dropped
+        values = CounterMetricFamily(
+            "polygate_header_values_dropped", "Header values that cannot be passed on: no ASCII, no base64.", labels=["protocol"]
+        )
+        for protocol, number in self._dropped.items():
+            values.add_metric([protocol], number)
+        yield values
 
 
 Used = list[tuple[list[str], Tally]]
@@ -225,6 +236,11 @@ ProcessCollector(registry=_REGISTRY)
 def metrics() -> bytes:
     """Every metric of the process in Prometheus's text format, of type METRICS_TYPE. Call it on the event loop's thread."""
     return generate_latest(_REGISTRY)
+
+
+def header_values_dropped(protocol: str, number: int = 1) -> None:
+    """Count values of headers that were left out, for no wire could carry them further."""
+    _METRICS.drop(protocol, number)
 
 
 def flush() -> None:

@@ -36,12 +36,19 @@ def _now() -> str:
     return cast("str", _clock[1])
 
 
-def head(status: int, call_id: str, fields: str, extra: Headers) -> bytes:
-    """A response's head. What a backend's headers say is one line each, and never in the place of our own."""
-    line = _LINES.get(status) or f"HTTP/1.1 {status} -"
-    for name, value in extra:
+def fields_of(headers: Headers) -> str:
+    """What a backend's headers say, one line each, and never in the place of our own."""
+    lines = ""
+    for name, value in headers:
         if name not in _OWN and not name.startswith(":") and name.isascii() and "\r" not in value and "\n" not in value:
-            fields += f"{name}: {value}\r\n"
+            lines += f"{name}: {value}\r\n"
+    return lines
+
+
+def head(status: int, call_id: str, fields: str, extra: Headers) -> bytes:
+    """A response's head. `fields` are ours, `extra` a backend's."""
+    line = _LINES.get(status) or f"HTTP/1.1 {status} -"
+    fields += fields_of(extra)
     always = f"server: polygate\r\nx-content-type-options: nosniff\r\nx-request-id: {call_id}\r\ndate: {_now()}"
     return f"{line}\r\n{always}\r\n{fields}\r\n".encode("latin-1", "replace")
 

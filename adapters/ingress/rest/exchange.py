@@ -171,6 +171,10 @@ class StreamExchange(RestExchange):
         if self._beat is not None:
             self._beat.cancel()
 
+    def conclude(self, headers: Headers) -> None:
+        if any(part.strip().lower() == "trailers" for part in self.call.headers.joined("te").split(",")):
+            self._out.trailers = headers
+
     async def finish(self) -> Outflow:
         """The end of the stream, once the handler has returned."""
         await self.accept()

@@ -7,8 +7,8 @@ from typing import cast
 
 from aiohttp.web import BaseRequest, StreamResponse
 
-from adapters.ingress.rest.answer import head
-from gateway.message import Headers
+from adapters.ingress.rest.answer import fields_of, head
+from gateway.message import NO_HEADERS, Headers
 
 FLUSH_BYTES = 1 << 16
 WAIT_BYTES = 1 << 15
@@ -20,7 +20,19 @@ class Outflow:
     It has what aiohttp's server asks of a response: prepare, write_eof, keep_alive.
     """
 
-    __slots__ = ("_chunked", "_flush", "_frames", "_loop", "_request", "_size", "clean", "idle", "keep_alive", "opened")
+    __slots__ = (
+        "_chunked",
+        "_flush",
+        "_frames",
+        "_loop",
+        "_request",
+        "_size",
+        "clean",
+        "idle",
+        "keep_alive",
+        "opened",
+        "trailers",
+    )
 
     def __init__(self, request: BaseRequest) -> None:
         self._request = request
@@ -34,6 +46,8 @@ class Outflow:
         """The head is out."""
         self.clean = True
         """It has come to its end; otherwise the connection breaks off in mid-body."""
+        self.trailers = NO_HEADERS
+        """What goes with the end, for a caller that takes it there (RFC 9110 6.5)."""
         self.idle = True
         """Nothing has been written since whoever asks has set this."""
 
@@ -102,7 +116,7 @@ class Outflow:
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the caller is gone")
         if self.clean and self._chunked and self._request.method != "HEAD":
-            transport.write(b"0\r\n\r\n")
+            transport.write(b"0\r\n" + fields_of(self.trailers).encode("latin-1", "replace") + b"\r\n")
 
     @property
     def response(self) -> StreamResponse:

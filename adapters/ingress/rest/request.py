@@ -16,6 +16,7 @@ from aiohttp.web import BaseRequest, RequestPayloadError
 from gateway.errors import Allowed, CallerError, Reason
 from gateway.framing import NDJSON, SSE
 from gateway.message import JSON, Headers
+from gateway.policy.observe import header_values_dropped
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 STREAMS = (NDJSON, SSE, JSON)
@@ -38,7 +39,10 @@ def _name(raw: bytes) -> str:
 
 def headers_of(request: BaseRequest) -> Headers:
     """The caller's headers, lower-cased, in order; what is not ASCII stays here."""
-    return Headers((_name(name), value.decode("ascii")) for name, value in request.raw_headers if value.isascii())
+    headers = Headers((_name(name), value.decode("ascii")) for name, value in request.raw_headers if value.isascii())
+    if len(headers) < len(request.raw_headers):
+        header_values_dropped("rest", len(request.raw_headers) - len(headers))
+    return headers
 
 
 def check_head(request: BaseRequest, headers: Headers, max_fields: int) -> str:

@@ -15,6 +15,7 @@ from websockets.http11 import Request, Response
 from gateway.errors import Allowed, CallerError, GatewayError, Reason
 from gateway.exchange import new_id
 from gateway.message import PROBLEM, Headers
+from gateway.policy.observe import header_values_dropped
 from gateway.query import pairs_of
 from gateway.status import TABLE, allowed, problem_body, retry_after
 
@@ -117,8 +118,11 @@ def _check_origin(headers: Headers, host: str, origins: Sequence[str]) -> None:
 
 def headers_of(request: Request) -> Headers:
     """The caller's own headers."""
-    pairs = ((name.lower(), value) for name, value in request.headers.raw_items())
-    return Headers(pair for pair in pairs if pair[0] not in HANDSHAKE)
+    pairs = [(name.lower(), value) for name, value in request.headers.raw_items()]
+    headers = Headers(pair for pair in pairs if pair[0] not in HANDSHAKE and pair[1].isascii())
+    if not all(value.isascii() for _, value in pairs):
+        header_values_dropped("websocket", sum(not value.isascii() for _, value in pairs))
+    return headers
 
 
 def split_target(path: str) -> tuple[str, tuple[tuple[str, str], ...]]:

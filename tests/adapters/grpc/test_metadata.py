@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.grpc.metadata import headers_of, metadata_of
 from gateway.message import NO_HEADERS, Headers
+from gateway.policy.observe import metrics
 
 
 def test_nothing_is_nothing():
@@ -44,8 +48,24 @@ def test_bytes_come_back_as_they_went(value):
     assert (("x-bin", value),) == metadata_of(headers_of((("x-bin", value),)))
 
 
+@pytest.mark.parametrize(
+    ("value", "sent"), [("AAE=", [b"\0\1"]), ("AAE,Ag==, Aw", [b"\0\1", b"\2", b"\3"]), ("!,AAE", [b"\0\1"])]
+)
+def test_what_was_joined_is_split_before_it_is_decoded(value, sent):
+    assert [("x-bin", one) for one in sent] == list(metadata_of((("x-bin", value),)))
+
+
 @given(st.text())
-def test_a_text_value_is_always_printable_ascii(value):
-    [(_, sent)] = metadata_of((("x-a", value),))
-    assert sent.isascii()
-    assert sent.isprintable()
+def test_a_text_value_goes_as_it_is_or_not_at_all(value):
+    assert ((("x-a", value),) if value.isascii() and value.isprintable() else ()) == metadata_of((("x-a", value),))
+
+
+def test_what_cannot_be_passed_on_is_counted():
+    def dropped() -> float:
+        found = re.search(rb'polygate_header_values_dropped_total{protocol="grpc"} (\S+)', metrics())
+        return float(found[1]) if found else 0.0
+
+    before = dropped()
+    assert Headers([("x-b", "1")]) == headers_of((("x-a", b"\xe9"), ("x-b", "1")))
+    assert () == metadata_of((("x-a", "\xe9"), ("x-bin", "!")))
+    assert before + 3 == dropped()
