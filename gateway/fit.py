@@ -240,11 +240,16 @@ def _misreply(protocol: str, to: TargetConfig, contract: Contract | None) -> str
 
 
 def _always(config: Config, route: Route, limit: int | None) -> Iterator[PolicyConfig]:
-    """The policies of a route in their order: those that always run, the file's, the route's own."""
+    """The policies of a route in their order: those that always run, the file's, the route's own; what marks every answer stands
+    around all that could refuse.
+    """
     own = (*config.policies, *route.policies)
     named = {policy.kind for policy in own}
+    marks = {policy.kind: policy for policy in own if policy.marks}
     for kind in ALWAYS:
         if kind not in named:
             model = registry.load(registry.POLICY, kind)
             yield model(kind=kind, limit=limit) if kind == "size" and limit is not None else model(kind=kind)
-    yield from own
+        if kind == "observe":
+            yield from marks.values()
+    yield from (policy for policy in own if not policy.marks)

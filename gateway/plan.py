@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,14 +12,14 @@ from gateway.binding import Binding, PlannedRoute
 from gateway.codec import Value
 from gateway.config import Config, load
 from gateway.errors import GatewayError
-from gateway.exchange import Exchange, Handler
+from gateway.exchange import Handler
 from gateway.fit import fitted
 from gateway.message import Many
 from gateway.pipeline import answerable, conversation, pipeline
-from gateway.policy import Policy
+from gateway.policy import Policy, PolicyConfig
 from gateway.port import Backend, Target
 from gateway.present import offers, opened, opening, raw, translation, uploads
-from gateway.route import Endpoint, Table
+from gateway.route import Endpoint, Table, refusal
 from gateway.source import ConfigError
 from gateway.topic.event import EVENT
 from gateway.topic.tail import TailTo
@@ -37,7 +37,7 @@ class Plan:
 
     def table(self, backends: Mapping[str, Backend]) -> Table:
         """The router over every route, with its handlers compiled."""
-        table = Table(self._refusing)
+        table = Table(self._refusing())
         for route in self.routes:
             handler = backends[route.to.backend].handler(bound(self.config, route))
             for binding in route.bindings:
@@ -48,6 +48,7 @@ class Plan:
         formats, contract, rule = self.config.formats, route.contract, binding.rule
         running = [policy for policy in binding.policies if not policy.idle(binding.limit)]
         policies = [policy.build(route.name, binding.protocol) for policy in running if not policy.opens]
+        marking = [policy for policy in running if policy.marks]
         # Inside the policies too, so that what observe counts is the reason that the caller is told.
         inner = answerable(pipeline(self.inner(route, binding), handler))
         run = conversation(policies, inner) if binding.each else pipeline(policies, inner)
@@ -60,6 +61,7 @@ class Plan:
             raw(route.to, contract, rule),
             route.condition,
             uploads(route.to, contract, rule),
+            _around(route.name, binding.protocol, (_observing(running), *marking)) if marking else None,
             route.method_override,
         )
 
@@ -76,21 +78,27 @@ class Plan:
             opened(formats, route.to, route.target_contract),
         )
 
-    def _refusing(self, protocol: str, error: GatewayError) -> Endpoint:
-        async def refuse(_exchange: Exchange) -> None:
-            raise type(error)(error.reason, error.message, details=error.details)
+    def _refusing(self) -> Callable[[str, GatewayError], Endpoint]:
+        """The endpoints of misses: observed, and marked as the file says for every route."""
+        marking = {policy.kind: policy for policy in self.config.policies if policy.marks}
+        around: dict[str, Callable[[Handler], Handler]] = {}
 
-        return Endpoint(MISS, partial(_observed(protocol), forward=refuse))
+        def refusing(protocol: str, error: GatewayError) -> Endpoint:
+            if protocol not in around:
+                around[protocol] = _around(MISS, protocol, (_observing(()), *marking.values()))
+            return Endpoint(MISS, around[protocol](refusal(error)))
+
+        return refusing
 
 
-_OBSERVERS: dict[str, Policy] = {}
+def _observing(policies: Sequence[PolicyConfig]) -> PolicyConfig:
+    """The observer among policies, or the one that there is unless told."""
+    own = next((policy for policy in policies if policy.kind == "observe"), None)
+    return own or registry.load(registry.POLICY, "observe")(kind="observe")
 
 
-def _observed(protocol: str) -> Policy:
-    """The observer of misses, one a protocol."""
-    if protocol not in _OBSERVERS:
-        _OBSERVERS[protocol] = registry.load(registry.POLICY, "observe")(kind="observe").build(MISS, protocol)
-    return _OBSERVERS[protocol]
+def _around(route: str, protocol: str, policies: Iterable[PolicyConfig]) -> Callable[[Handler], Handler]:
+    return partial(pipeline, [policy.build(route, protocol) for policy in policies])
 
 
 def plan(path: Path, environment: Mapping[str, str] | None = None) -> Plan:

@@ -37,6 +37,10 @@ class PolicyConfig(Part, ABC):
     """Whether it finds out who calls (`call.principal`), for those that run inside of it."""
     opens: ClassVar[bool] = False
     """Whether it opens messages: it then runs where they are JSON, between the translation of the caller's and the target's."""
+    marks: ClassVar[bool] = False
+    """Whether it marks every answer, refusals included: it then runs around all the others but `observe`, a route's own in the
+    place of the file's, and answers preflights.
+    """
     refuses: ClassVar[tuple[Reason, ...]] = ()
     """The reasons that it may refuse a call for, as documents tell them."""
 

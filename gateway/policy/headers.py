@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -100,28 +100,28 @@ class HeaderRules:
         call = exchange.call
         if self._requests:
             call = call.but(headers=self._requests(call.headers))
-        await forward(_Answered(exchange, call, self._replies) if self._replies else Wrapper(exchange, call))
+        await forward(Answered(exchange, call, self._replies) if self._replies else Wrapper(exchange, call))
 
 
-class _Answered(Wrapper):
-    """Accepts by itself, with the headers, where the inside leaves that to its first reply."""
+class Answered(Wrapper):
+    """Changes the headers of the yes, and says it by itself where the inside leaves that to its first reply."""
 
-    def __init__(self, inner: Exchange, call: Call, replies: Compiled) -> None:
+    def __init__(self, inner: Exchange, call: Call, replies: Callable[[Headers], Headers]) -> None:
         super().__init__(inner, call)
         self._replies = replies
-        self._accepted = False
+        self.accepted = False
 
     async def accept(self, headers: Headers = NO_HEADERS) -> None:
-        self._accepted = True
+        self.accepted = True
         await self.inner.accept(self._replies(headers))
 
     async def receive(self) -> Message:
         # A WebSocket says yes with its first receive: later there is no place for a header.
-        if not self._accepted and self.call.protocol == "websocket":
+        if not self.accepted and self.call.protocol == "websocket":
             await self.accept()
         return await self.inner.receive()
 
     async def send(self, message: Message) -> None:
-        if not self._accepted:
+        if not self.accepted:
             await self.accept()
         await self.inner.send(message)

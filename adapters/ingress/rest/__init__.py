@@ -21,6 +21,8 @@ from adapters.ingress.rest.exchange import HttpExchange, RestExchange
 from adapters.ingress.rest.grpc_web import GrpcWeb
 from adapters.ingress.rest.outflow import Outflow
 from adapters.ingress.rest.plain import Plain
+from adapters.ingress.rest.preflight import Preflight
+from adapters.ingress.rest.protocol import HttpProtocol
 from adapters.ingress.rest.request import METHODS, check_head, check_method, headers_of
 from gateway.codec import Contract, HttpBinding, Rule
 from gateway.errors import CallerError, GatewayError, Outcome, Reason
@@ -107,7 +109,14 @@ class Rest:
         self._view = view
         self._limits = Limits(int(config.max_body), config.body_seconds, int(config.compress_from))
         # In this order: the first that a request looks like is what it speaks.
-        self._protocols = (GrpcWeb(view), ConnectStream(view), ConnectGet(view), ConnectUnary(view), Plain(view))
+        self._protocols: tuple[HttpProtocol, ...] = (
+            Preflight(view),
+            GrpcWeb(view),
+            ConnectStream(view),
+            ConnectGet(view),
+            ConnectUnary(view),
+            Plain(view),
+        )
         self._streams: dict[asyncio.Task[object], bool] = {}
 
     @asynccontextmanager

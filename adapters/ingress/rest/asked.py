@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from aiohttp.web import BaseRequest
 
+from gateway.errors import GatewayError
 from gateway.exchange import Call, new_id
 from gateway.message import Headers, Many, value
 from gateway.port import View
-from gateway.route import Found
+from gateway.route import Endpoint, Found, refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +67,10 @@ class Asked:
         return Call(
             new_id(), protocol, target, shown, params, query, many, deadline, None, self.peer, accepts, snapshot, expires=deadline
         )
+
+
+def refusing(view: View, protocol: str, endpoint: Endpoint, error: GatewayError) -> Endpoint:
+    """What answers a call with an error of our own: marked and observed as the route's answers are, where it has such marks."""
+    if endpoint.around is None:
+        return view.refuse(protocol, error)
+    return Endpoint(endpoint.route, endpoint.around(refusal(error)))

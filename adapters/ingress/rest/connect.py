@@ -14,28 +14,23 @@ from adapters.grpc.detail import details_of, message_of
 from adapters.ingress.rest.answer import Answer, error_fields
 from adapters.ingress.rest.asked import Asked
 from adapters.ingress.rest.envelope import envelope, gzipped, plain
-from adapters.ingress.rest.exchange import HttpExchange, RestExchange
-from adapters.ingress.rest.request import inflated, media_type
-from adapters.ingress.rest.rpc import (
-    BARE,
+from adapters.ingress.rest.exchange import RestExchange
+from adapters.ingress.rest.method import (
     CODECS,
     ENCODINGS,
-    EnvelopedExchange,
-    Speech,
-    due,
-    lines,
-    metadata,
+    Method,
+    RpcProtocol,
+    Terms,
     packing,
-    refused,
-    streams,
     takes_gzip,
-    trailers_of,
+    wrong_method,
+    wrong_type,
 )
-from gateway.errors import Allowed, CallerError, GatewayError, Reason
+from adapters.ingress.rest.request import inflated, media_type
+from adapters.ingress.rest.rpc import BARE, EnvelopedExchange, Speech, lines, trailers_of
+from gateway.errors import CallerError, GatewayError, Reason
 from gateway.exchange import Call, EndOfMessages
 from gateway.message import Headers, Many, Message, compact
-from gateway.port import View
-from gateway.route import Endpoint
 from gateway.status import TABLE, Failure, marks
 
 PROTOCOL = "connect"
@@ -76,66 +71,40 @@ def grouped(headers: Headers) -> dict[str, list[str]]:
     return found
 
 
-def timeout(text: str | None) -> float | None:
-    """Seconds of a Connect-Timeout-Ms: one to ten digits."""
-    if text is None:
-        return None
-    if not _TIMEOUT.match(text):
-        raise CallerError(Reason.MALFORMED, "Connect-Timeout-Ms is one to ten digits")
-    return int(text) / 1000
-
-
-def check_version(text: str | None) -> None:
-    """Only version 1 is known."""
-    if text is not None and text != "1":
+def _seconds(headers: Headers) -> float | None:
+    """How long the caller waits: Connect-Timeout-Ms, one to ten digits. CallerError for another version than 1 too."""
+    version, text = headers.get("connect-protocol-version"), headers.get("connect-timeout-ms")
+    if version not in {None, "1"}:
         raise CallerError(Reason.MALFORMED, "connect-protocol-version must be 1")
+    if text is not None and not _TIMEOUT.match(text):
+        raise CallerError(Reason.MALFORMED, "Connect-Timeout-Ms is one to ten digits")
+    return None if text is None else int(text) / 1000
 
 
-class ConnectStream:
-    """See `Protocol`: methods that stream, by POST."""
+class ConnectStream(RpcProtocol):
+    """Methods that stream, by POST."""
 
-    def __init__(self, view: View) -> None:
-        self._view = view
+    name = PROTOCOL
 
     def matches(self, asked: Asked) -> bool:
         return asked.kind.startswith(STREAM)
 
-    def open(self, asked: Asked) -> tuple[HttpExchange, Endpoint]:
-        view, headers = self._view, asked.headers
-        found = asked.find(view, PROTOCOL, asked.path)
-        many = streams(view, asked.path, found.endpoint.many)
-        codec = STREAM_TYPES.get(asked.kind.partition(";")[0].strip())
+    def codec(self, asked: Asked, method: Method) -> str:
         if asked.method != "POST":
-            return refused(
-                asked, view, PROTOCOL, CallerError(Reason.WRONG_METHOD, "a stream is POST", details=(Allowed(("POST",)),))
-            )
-        if codec is None or (found.error is None and many is Many.NEITHER):
-            served = tuple(UNARY_TYPES if many is Many.NEITHER else STREAM_TYPES)
-            return refused(
-                asked,
-                view,
-                PROTOCOL,
-                CallerError(Reason.UNSUPPORTED, "this method has other media types", details=(Allowed(served),)),
-            )
-        endpoint, seconds, unpack = found.endpoint, None, False
-        try:
-            check_version(headers.get("connect-protocol-version"))
-            seconds = timeout(headers.get("connect-timeout-ms"))
-            unpack = packing("connect-content-encoding", headers.get("connect-content-encoding") or "")
-        except CallerError as error:
-            endpoint = view.refuse(PROTOCOL, error)
-        pack = takes_gzip(headers.joined("connect-accept-encoding"))
-        speech = Speech(asked.kind, codec, many if found.error is None else Many.REPLIES, unpack, pack, plain)
-        call = asked.call(
-            PROTOCOL,
-            asked.path,
-            found.params,
-            headers=metadata(headers),
-            many=found.endpoint.many,
-            deadline=due(seconds),
-            accepts=codec,
-        )
-        return ConnectStreamExchange(call, asked, speech), endpoint
+            raise wrong_method("POST")
+        codec = STREAM_TYPES.get(asked.kind.partition(";")[0].strip())
+        if codec is None or (method.known and method.many is Many.NEITHER):
+            raise wrong_type(*(UNARY_TYPES if method.known and method.many is Many.NEITHER else STREAM_TYPES))
+        return codec
+
+    def terms(self, asked: Asked) -> Terms:
+        headers, name = asked.headers, "connect-content-encoding"
+        return Terms(_seconds(headers), packing(name, headers.get(name)))
+
+    def exchange(self, call: Call, asked: Asked, method: Method, terms: Terms) -> ConnectStreamExchange:
+        pack = takes_gzip(asked.headers.joined("connect-accept-encoding"))
+        many = method.many if method.known else Many.REPLIES
+        return ConnectStreamExchange(call, asked, Speech(asked.kind, call.accepts, many, terms.unpack, pack, plain))
 
 
 class ConnectStreamExchange(EnvelopedExchange):
@@ -152,75 +121,47 @@ class ConnectStreamExchange(EnvelopedExchange):
         return envelope(END, compact(said).encode())
 
 
-class ConnectUnary:
-    """See `Protocol`: methods with one message each way, by POST. What tells them from a REST call is the version's header."""
+class ConnectUnary(RpcProtocol):
+    """Methods with one message each way, by POST. What tells them from a REST call is the version's header."""
 
-    def __init__(self, view: View) -> None:
-        self._view = view
+    name = PROTOCOL
 
     def matches(self, asked: Asked) -> bool:
         return asked.headers.get("connect-protocol-version") is not None
 
-    def open(self, asked: Asked) -> tuple[HttpExchange, Endpoint]:
-        view, headers = self._view, asked.headers
+    def codec(self, asked: Asked, method: Method) -> str:
         if asked.method != "POST":
-            methods = ("GET", "POST") if safe(view, asked.path) else ("POST",)
-            return refused(
-                asked, view, PROTOCOL, CallerError(Reason.WRONG_METHOD, "this method is POST", details=(Allowed(methods),))
-            )
-        found = asked.find(view, PROTOCOL, asked.path)
+            raise wrong_method(*(("GET", "POST") if method.safe else ("POST",)))
         codec = UNARY_TYPES.get(media_type(asked.kind))
-        many = streams(view, asked.path, found.endpoint.many)
-        if codec is None or many is not Many.NEITHER:
-            served = tuple(UNARY_TYPES if many is Many.NEITHER else STREAM_TYPES)
-            return refused(
-                asked,
-                view,
-                PROTOCOL,
-                CallerError(Reason.UNSUPPORTED, "this method has other media types", details=(Allowed(served),)),
-            )
-        endpoint, seconds = found.endpoint, None
-        try:
-            check_version(headers.get("connect-protocol-version"))
-            seconds = timeout(headers.get("connect-timeout-ms"))
-        except CallerError as error:
-            endpoint = view.refuse(PROTOCOL, error)
-        call = asked.call(
-            PROTOCOL,
-            asked.path,
-            found.params,
-            headers=metadata(headers),
-            many=found.endpoint.many,
-            deadline=due(seconds),
-            accepts=codec,
-        )
-        return ConnectExchange(call, asked, codec), endpoint
+        if codec is None or method.many is not Many.NEITHER:
+            raise wrong_type(*(UNARY_TYPES if method.many is Many.NEITHER else STREAM_TYPES))
+        return codec
 
+    def terms(self, asked: Asked) -> Terms:
+        return Terms(_seconds(asked.headers))
 
-def safe(view: View, path: str) -> bool:
-    """Whether a method changes nothing, so that GET may call it."""
-    contract = view.contracts.methods.get(path[1:])
-    return contract is not None and contract.safe
+    def exchange(self, call: Call, asked: Asked, method: Method, terms: Terms) -> ConnectExchange:
+        del method, terms
+        return ConnectExchange(call, asked)
 
 
 class ConnectExchange(RestExchange):
     """One message in, one out."""
 
-    def __init__(self, call: Call, asked: Asked, codec: str) -> None:
+    def __init__(self, call: Call, asked: Asked) -> None:
         super().__init__(call, asked.request, asked.limits.body, asked.limits.seconds)
-        self._codec = codec
         self._gzip = takes_gzip(asked.headers.joined("accept-encoding"))
         self._compress_from = asked.limits.compress_from
 
     async def receive(self) -> Message:
-        return Message((await super().receive()).body, self._codec)
+        return Message((await super().receive()).body, self.call.accepts)
 
     def answer(self) -> Answer:
         reply = self._reply
         if isinstance(reply, Failure) and reply.error is not None:
             return self.failure(reply.error)
         body = b"" if reply is None else reply.body
-        return self._answer(HTTPStatus.OK, body, _TYPE_OF[self._codec], (*lines(self._headers), *_trailing(self._trailers)))
+        return self._answer(HTTPStatus.OK, body, _TYPE_OF[self.call.accepts], (*lines(self._headers), *_trailing(self._trailers)))
 
     def _answer(self, status: int, body: bytes, content_type: str, headers: tuple[tuple[str, str], ...]) -> Answer:
         packed = self._gzip and len(body) >= self._compress_from
@@ -239,36 +180,31 @@ def _trailing(trailers: Headers) -> tuple[tuple[str, str], ...]:
     return tuple((f"trailer-{name}", value) for name, value in lines(trailers))
 
 
-class ConnectGet:
-    """See `Protocol`: a method that changes nothing, its message in the query."""
+class ConnectGet(RpcProtocol):
+    """A method that changes nothing, its message in the query."""
 
-    def __init__(self, view: View) -> None:
-        self._view = view
+    name = PROTOCOL
 
     def matches(self, asked: Asked) -> bool:
-        return asked.method == "GET" and ("connect", "v1") in asked.query
+        # A REST call may have a parameter of this name too.
+        if asked.method != "GET" or ("connect", "v1") not in asked.query:
+            return False
+        return asked.find(self._view, PROTOCOL, asked.path).error is None
 
-    def open(self, asked: Asked) -> tuple[HttpExchange, Endpoint]:
-        view, headers, path = self._view, asked.headers, asked.path
-        found = asked.find(view, PROTOCOL, path)
-        if not safe(view, path):
-            return refused(
-                asked, view, PROTOCOL, CallerError(Reason.WRONG_METHOD, "this method is POST", details=(Allowed(("POST",)),))
-            )
-        query = dict(asked.query)
-        codec = CODECS.get(query.get("encoding", ""))
+    def codec(self, asked: Asked, method: Method) -> str:
+        if not method.safe:
+            raise wrong_method("POST")
+        codec = CODECS.get(dict(asked.query).get("encoding", ""))
         if codec is None:
-            return refused(
-                asked, view, PROTOCOL, CallerError(Reason.UNSUPPORTED, "no such codec", details=(Allowed(tuple(CODECS)),))
-            )
-        endpoint, seconds, body = found.endpoint, None, b""
-        try:
-            seconds = timeout(headers.get("connect-timeout-ms"))
-            body = asked_message(query, asked.limits.body)
-        except CallerError as error:
-            endpoint = view.refuse(PROTOCOL, error)
-        call = asked.call(PROTOCOL, path, found.params, headers=metadata(headers), deadline=due(seconds), accepts=codec)
-        return ConnectGetExchange(call, asked, codec, body), endpoint
+            raise wrong_type(*UNARY_TYPES)
+        return codec
+
+    def terms(self, asked: Asked) -> Terms:
+        return Terms(_seconds(asked.headers), body=asked_message(dict(asked.query), asked.limits.body))
+
+    def exchange(self, call: Call, asked: Asked, method: Method, terms: Terms) -> ConnectExchange:
+        del method
+        return ConnectGetExchange(call, asked, terms.body)
 
 
 def asked_message(query: Mapping[str, str], limit: int) -> bytes:
@@ -290,9 +226,9 @@ def asked_message(query: Mapping[str, str], limit: int) -> bytes:
 class ConnectGetExchange(ConnectExchange):
     """The same, with its message known."""
 
-    def __init__(self, call: Call, asked: Asked, codec: str, body: bytes) -> None:
-        super().__init__(call, asked, codec)
-        self._message: Message | None = Message(body, codec)
+    def __init__(self, call: Call, asked: Asked, body: bytes) -> None:
+        super().__init__(call, asked)
+        self._message: Message | None = Message(body, call.accepts)
 
     async def receive(self) -> Message:
         message, self._message = self._message, None

@@ -9,26 +9,21 @@ from adapters.grpc.detail import DETAILS, message_of, status_bytes
 from adapters.grpc.timeout import NAME, seconds_of
 from adapters.ingress.rest.asked import Asked
 from adapters.ingress.rest.envelope import Base64, envelope, plain
-from adapters.ingress.rest.exchange import HttpExchange
-from adapters.ingress.rest.rpc import (
-    BARE,
+from adapters.ingress.rest.method import (
     CODECS,
     ENCODINGS,
-    EnvelopedExchange,
-    Speech,
-    due,
-    lines,
-    metadata,
+    Method,
+    RpcProtocol,
+    Terms,
     packing,
-    refused,
-    streams,
     takes_gzip,
+    wrong_method,
+    wrong_type,
 )
-from gateway.errors import Allowed, CallerError, GatewayError, Reason
+from adapters.ingress.rest.rpc import BARE, EnvelopedExchange, Speech, lines
+from gateway.errors import GatewayError
 from gateway.exchange import Call
 from gateway.message import Headers
-from gateway.port import View
-from gateway.route import Endpoint
 from gateway.status import TABLE
 
 PROTOCOL = "grpc_web"
@@ -40,48 +35,36 @@ TRAILERS = 0x80
 _PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
 
-class GrpcWeb:
-    """See `Protocol`."""
+class GrpcWeb(RpcProtocol):
+    """POST, told by its media type."""
 
-    def __init__(self, view: View) -> None:
-        self._view = view
+    name = PROTOCOL
 
     def matches(self, asked: Asked) -> bool:
         return asked.kind.startswith(BINARY)
 
-    def open(self, asked: Asked) -> tuple[HttpExchange, Endpoint]:
-        view, path = self._view, asked.path
-        kind = asked.kind.partition(";")[0].strip()
-        found = asked.find(view, PROTOCOL, path)
+    def codec(self, asked: Asked, method: Method) -> str:
+        del method
+        kind = _bare(asked)
         if kind not in TYPES:
-            return refused(asked, view, PROTOCOL, CallerError(Reason.UNSUPPORTED, "no such codec", details=(Allowed(TYPES),)))
+            raise wrong_type(*TYPES)
         if asked.method != "POST":
-            return refused(
-                asked, view, PROTOCOL, CallerError(Reason.WRONG_METHOD, "gRPC-Web is POST", details=(Allowed(("POST",)),))
-            )
-        codec = CODECS[kind.partition("+")[2] or "proto"]
-        text = kind.startswith(TEXT)
-        many = streams(view, path, found.endpoint.many)
-        problem: GatewayError | None = None
-        seconds, unpack = None, False
-        try:
-            seconds = seconds_of(asked.headers.get(NAME))
-            unpack = packing("grpc-encoding", asked.headers.get("grpc-encoding") or "")
-        except CallerError as error:
-            problem = error
+            raise wrong_method("POST")
+        return CODECS[kind.partition("+")[2] or "proto"]
+
+    def terms(self, asked: Asked) -> Terms:
+        headers = asked.headers
+        return Terms(seconds_of(headers.get(NAME)), packing("grpc-encoding", headers.get("grpc-encoding")))
+
+    def exchange(self, call: Call, asked: Asked, method: Method, terms: Terms) -> GrpcWebExchange:
+        text = _bare(asked).startswith(TEXT)
         pack = takes_gzip(asked.headers.joined("grpc-accept-encoding"))
-        speech = Speech(asked.kind, codec, many, unpack, pack, Base64() if text else plain)
-        call = asked.call(
-            PROTOCOL,
-            path,
-            found.params,
-            headers=metadata(asked.headers),
-            many=found.endpoint.many,
-            deadline=due(seconds),
-            accepts=codec,
-        )
-        exchange = GrpcWebExchange(call, asked, speech, text=text)
-        return exchange, found.endpoint if problem is None else view.refuse(PROTOCOL, problem)
+        speech = Speech(asked.kind, call.accepts, method.many, terms.unpack, pack, Base64() if text else plain)
+        return GrpcWebExchange(call, asked, speech, text=text)
+
+
+def _bare(asked: Asked) -> str:
+    return asked.kind.partition(";")[0].strip()
 
 
 class GrpcWebExchange(EnvelopedExchange):

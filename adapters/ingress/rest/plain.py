@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from adapters.grpc.timeout import NAME, seconds_of
-from adapters.ingress.rest.asked import Asked
+from adapters.ingress.rest.asked import Asked, refusing
 from adapters.ingress.rest.body import Body
 from adapters.ingress.rest.connect import STREAM_TYPES, UNARY_TYPES
 from adapters.ingress.rest.exchange import HttpExchange, OptionsExchange, RawExchange, RestExchange, StreamExchange
@@ -27,7 +27,7 @@ _OVERRIDING = METHODS - {"HEAD", "OPTIONS"}
 
 
 class Plain:
-    """See `Protocol`: what no other protocol is."""
+    """See `HttpProtocol`: what no other protocol is."""
 
     def __init__(self, view: View) -> None:
         self._view = view
@@ -57,7 +57,8 @@ class Plain:
             seconds = seconds_of(asked.headers.get(NAME))
             body = Body(asked, raw=endpoint.uploads) if many is Many.REQUESTS or many is Many.BOTH else None
         except GatewayError as refusal:
-            return _exchange(RestExchange, asked.call(PROTOCOL, target, {}), asked), self._view.refuse(PROTOCOL, refusal)
+            call = asked.call(PROTOCOL, target, {})
+            return _exchange(RestExchange, call, asked), refusing(self._view, PROTOCOL, endpoint, refusal)
         snapshot = streams and accepts == JSON
         call = asked.call(
             PROTOCOL,

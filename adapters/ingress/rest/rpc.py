@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,28 +11,17 @@ from adapters.grpc.metadata import REQUEST_ID
 from adapters.ingress.rest.answer import Answer
 from adapters.ingress.rest.asked import Asked
 from adapters.ingress.rest.envelope import COMPRESSED, Decode, envelope, gzipped
-from adapters.ingress.rest.exchange import HttpExchange, RestExchange
+from adapters.ingress.rest.exchange import HttpExchange
 from adapters.ingress.rest.inflow import Inflow
 from adapters.ingress.rest.outflow import Outflow
 from gateway.errors import CallerError, GatewayError, Reason
 from gateway.exchange import Call, EndOfMessages
-from gateway.message import JSON, NO_HEADERS, PROTOBUF, Headers, Many, Message
-from gateway.port import View
-from gateway.route import Endpoint
+from gateway.message import NO_HEADERS, Headers, Many, Message
 from gateway.status import Failure, marks
 
 HOLD_BYTES = 1 << 20
-CODECS = {"json": JSON, "proto": PROTOBUF}
-ENCODINGS = ("identity", "gzip")
 BARE = PLAIN | {Reason.HALF_DUPLEX, Reason.PROTOCOL, Reason.TOO_LARGE, Reason.UNSUPPORTED_ENCODING}
 """Refusals of these protocols themselves have no details: the code is all there is to say, and their suite takes no more."""
-# What belongs to these protocols themselves: a backend is told the same by its own wire.
-_OWN = re.compile(r"(?:connect|grpc)-|(?:x-grpc-web|x-user-agent)\Z")
-
-
-def metadata(headers: Headers) -> Headers:
-    """The caller's headers, less what only says how its protocol is spoken."""
-    return Headers(pair for pair in headers if not _OWN.match(pair[0]))
 
 
 def lines(headers: Headers) -> Iterator[tuple[str, str]]:
@@ -54,30 +41,6 @@ def trailers_of(error: GatewayError) -> Headers:
     if status is not None:
         return status.trailers
     return reason_of(error) if error.reason in BARE else NO_HEADERS
-
-
-def streams(view: View, path: str, many: Many) -> Many:
-    """Which sides of a method stream, as its callers know it; a route without a contract says it by its own shape."""
-    contract = view.contracts.methods.get(path[1:])
-    return many if contract is None else contract.many
-
-
-def packing(name: str, declared: str) -> bool:
-    """Whether requests are compressed, by the header that says so."""
-    if declared.strip().lower() not in {"", *ENCODINGS}:
-        raise CallerError(Reason.UNSUPPORTED_ENCODING, f"{name} may be {' or '.join(ENCODINGS)}")
-    return declared.strip().lower() == "gzip"
-
-
-def takes_gzip(accepts: str) -> bool:
-    """Whether a list of encodings has gzip."""
-    return any(part.partition(";")[0].strip().lower() == "gzip" for part in accepts.split(","))
-
-
-def refused(asked: Asked, view: View, protocol: str, error: GatewayError) -> tuple[HttpExchange, Endpoint]:
-    """The plain HTTP answer to what is not the protocol that it says it is."""
-    call = asked.call(protocol, asked.path, {})
-    return RestExchange(call, asked.request, asked.limits.body, asked.limits.seconds), view.refuse(protocol, error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,8 +214,3 @@ class EnvelopedExchange(HttpExchange):
     def close(self) -> None:
         """What is not written yet is dropped with the caller."""
         self._out.close()
-
-
-def due(seconds: float | None) -> float | None:
-    """A timeout as event-loop time."""
-    return None if seconds is None else asyncio.get_running_loop().time() + seconds
