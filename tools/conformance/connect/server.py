@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from connect import CACHE, VERSION, prepare
+from connect import prepare
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from gateway.plan import plan
@@ -87,7 +87,7 @@ async def main() -> None:
     stdin = sys.stdin.buffer
     wanted = compat.request.FromString(stdin.read(struct.unpack(">I", stdin.read(4))[0]))
     upstream = await asyncio.create_subprocess_exec(
-        str(programs / "grpcserver"), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, preexec_fn=_die_with_us
+        str(programs / sys.argv[1]), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, preexec_fn=_die_with_us
     )
     assert upstream.stdin is not None and upstream.stdout is not None  # noqa: PT018, S101  asked for just above
     upstream.stdin.write(framed(compat.request(protocol=GRPC, http_version=2, message_receive_limit=4 << 20)))
