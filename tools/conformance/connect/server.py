@@ -15,8 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from connect import prepare
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from suite import prepare
 
 from gateway.plan import plan
 from gateway.server import Gateway, serve
