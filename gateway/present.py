@@ -17,6 +17,7 @@ from gateway.transcode import Transcode, transcode, upload
 from gateway.translate import Present, Translate, downloading, picking, presenting
 
 REMEMBERED_BYTES = 16 << 10
+_RPC = frozenset({"grpc", "grpc_web", "connect"})
 
 
 def _callers(formats: Mapping[str, Format], to: TargetConfig, contract: Contract | None) -> list[Format]:
@@ -28,7 +29,9 @@ def _callers(formats: Mapping[str, Format], to: TargetConfig, contract: Contract
 
 def _general(formats: Mapping[str, Format], contract: Contract | None) -> list[Format]:
     binary = contract is not None and contract.request.binary
-    return [formats["json"], *(form for form in formats.values() if form.pairs or (form.typed and binary))]
+    # A type without columns (google.protobuf.Empty) cannot be had from names and texts.
+    named = contract is None or contract.request.columns
+    return [formats["json"], *(form for form in formats.values() if (form.pairs and named) or (form.typed and binary))]
 
 
 def _shown(form: Format, to: TargetConfig, contract: Contract | None) -> bool:
@@ -137,7 +140,8 @@ def opened(formats: Mapping[str, Format], to: TargetConfig, contract: Contract |
 
 def _reply(formats: Mapping[str, Format], form: Format, to: TargetConfig, contract: Contract | None, protocol: str) -> Present:
     if isinstance(to, TailTo):
-        if form.typed and contract is not None and contract.reply.name == EVENT:
+        # Where replies are the contract's own, in JSON too, an event is its mapping.
+        if (form.typed or (form.name == "json" and protocol in _RPC)) and contract is not None and contract.reply.name == EVENT:
             encode = form.codec(contract.reply).encode
             return _enveloped(lambda message: encode(mapped(message)), form.content_types[0])
         if form.name == "json" and (to.envelope or protocol == "websocket" or formats[to.format].opaque):

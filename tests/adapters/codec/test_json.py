@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.codec.json import FORMAT
-from gateway.jsontext import MAX_DEPTH, dumps, loads
 from gateway.errors import CallerError, Reason
+from gateway.jsontext import MAX_DEPTH, dumps, loads
 from tests.contract.codec import SECRET, FormatContract
 
 CHARACTERS = st.text(st.characters(codec="utf-8"), max_size=20)
