@@ -152,6 +152,13 @@ async def test_a_form_in_parts_is_the_same_and_a_file_in_it_is_refused(http):
         assert (400, True) == (answer.status, "a file in it" in (await answer.json(content_type=None))["detail"])
 
 
+@pytest.mark.parametrize(("origin", "status"), [(None, 201), ("own", 201), ("https://evil.example", 403), ("null", 403)])
+async def test_a_form_of_another_sites_page_is_refused(http, gateway, origin, status):
+    own = f"http://{gateway.addresses['public']}"
+    headers = {} if origin is None else {"origin": own if origin == "own" else origin}
+    assert status == (await posted(http, "/orders", "customer=ada&sku=tea&quantity=2", FORM, **headers))[0]
+
+
 async def test_without_a_contract_a_form_is_an_object_of_texts(http):
     assert 201 == (await posted(http, "/untyped", "n=1&tag=a&tag=b", FORM))[0]
     assert 201 == (await posted(http, "/untyped", '{"n": "2"}', "application/json"))[0]

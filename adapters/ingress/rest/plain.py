@@ -22,6 +22,7 @@ PROTOCOL = "rest"
 _ALL = tuple(sorted(METHODS))
 OWN_TYPES = frozenset({"application/json", "application/proto", "application/x-protobuf", "application/protobuf"})
 SERVED = (*TYPES, *STREAM_TYPES, *UNARY_TYPES)
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 _OVERRIDE = "x-http-method-override"
 _OVERRIDING = METHODS - {"HEAD", "OPTIONS"}
 
@@ -53,6 +54,8 @@ class Plain:
         # `&` of flags costs a microsecond; their members are single objects.
         streams = many is Many.REPLIES or many is Many.BOTH
         try:
+            if asked.kind.startswith(_FORMS) and endpoint.around is None:
+                check_origin(asked)
             accepts = "" if streams and endpoint.raw else choose(asked.headers.joined("accept"), endpoint.offers, streams)
             seconds = seconds_of(asked.headers.get(NAME))
             body = Body(asked, raw=endpoint.uploads) if many is Many.REQUESTS or many is Many.BOTH else None
@@ -93,6 +96,13 @@ class Plain:
 
 def _exchange(kind: type[RestExchange], call: Call, asked: Asked) -> RestExchange:
     return kind(call, asked.request, asked.limits.body, asked.limits.seconds)
+
+
+def check_origin(asked: Asked) -> None:
+    """Browsers send forms to any site without asking it first, so those of another site's page are refused."""
+    origin = asked.headers.get("origin")
+    if origin is not None and origin.partition("://")[2] != (asked.headers.get("host") or "").lower():
+        raise CallerError(Reason.FORBIDDEN, "forms of other sites are not taken here; a cors policy may allow them")
 
 
 async def _nothing(_exchange: object) -> None:
