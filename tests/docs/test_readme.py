@@ -65,13 +65,14 @@ def test_a_request_of_the_readme_gets_the_answer_that_it_shows(shop: Gateway, co
 
 
 def test_every_block_of_the_first_requests_is_tried() -> None:
-    assert 8 == len(REQUESTS) == SECTION.count("```sh")
+    assert 9 == len(REQUESTS) == SECTION.count("```sh")
     assert set(PORTS) == set(re.findall(r"127\.0\.0\.1:(\d+)", SECTION))
 
 
 def test_the_route_table_that_it_shows_is_the_one_that_runs() -> None:
-    (excerpt,) = re.findall(r"^```yaml\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    assert excerpt in SHOP.read_text()
+    routes, services = re.findall(r"^```yaml\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    assert routes in SHOP.read_text()
+    assert services in (ROOT / "config/examples/services.yaml").read_text()
 
 
 def test_the_commands_that_it_starts_with_are_in_the_makefile() -> None:
