@@ -138,10 +138,34 @@ class Waiting(RestConversation):
             self._response.close()
 
 
+class Speaking(Waiting):
+    """A request whose body is lines, sent while its answer is read."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, accept: str) -> None:
+        super().__init__(session, url, accept)
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._asking = self._session._loop.create_task(self._ask())
+
+    async def _ask(self) -> None:
+        headers = {"Accept": self._accept, "Content-Type": NDJSON, SENT[0]: SENT[1]}
+        with suppress(aiohttp.ClientConnectionError):
+            self._response = await self._session.post(self._url, data=self._said(), headers=headers)
+
+    async def _said(self) -> AsyncIterator[bytes]:
+        while (line := await self._queue.get()) is not None:
+            yield line + b"\n"
+
+    async def send(self, body: bytes) -> None:
+        await self._queue.put(body)
+
+    async def finish(self) -> None:
+        await self._queue.put(None)
+
+
 class RestDriver(Driver):
     protocol: ClassVar[str] = "rest"
     target: ClassVar[str] = f"POST {PATH}"
-    wire: ClassVar[Many] = Many.REPLIES
+    wire: ClassVar[Many] = Many.BOTH
     content_type: ClassVar[str] = JSON
 
     def __init__(self, accept: str = NDJSON) -> None:
@@ -152,6 +176,7 @@ class RestDriver(Driver):
     async def listening(self, view: View) -> AsyncIterator[Address]:
         streams = bool(view.find("rest", "").endpoint.many & Many.REPLIES)
         self._wanted = self._accept if streams else JSON
+        self._talk = Speaking if view.find("rest", "").endpoint.many & Many.REQUESTS else Waiting
         async with listening(view) as address:
             self._url = f"http://{address}{PATH}"
             yield address
@@ -159,7 +184,7 @@ class RestDriver(Driver):
     @asynccontextmanager
     async def conversing(self) -> AsyncIterator[Conversation]:
         async with aiohttp.ClientSession(read_bufsize=1 << 12) as session:
-            talk = Waiting(session, self._url, self._wanted)
+            talk = self._talk(session, self._url, self._wanted)
             try:
                 yield talk
             finally:
