@@ -156,7 +156,8 @@ def _pattern(origin: str) -> str:
 
 def _own(call: Call, origin: str) -> bool:
     """The page is the gateway's own: browsers name the origin of such calls too, where they change something."""
-    return origin.partition("://")[2] == (call.headers.get("host") or "").lower()
+    _, separator, host = origin.partition("://")
+    return bool(separator) and host == (call.headers.get("host") or "").lower()
 
 
 async def _marking(exchange: Exchange, forward: Handler, marks: Headers) -> None:
@@ -177,7 +178,8 @@ async def _marking(exchange: Exchange, forward: Handler, marks: Headers) -> None
         )
         error.details = details if answered.accepted else (*details, AnswerHeaders(marks))
         raise
-    if not answered.accepted:
+    # The caller is answered though the inside has said nothing, and a page must be able to see that.
+    if not answered.accepted and marks.get("access-control-allow-origin") is not None:
         await answered.accept()
 
 
