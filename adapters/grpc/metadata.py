@@ -55,7 +55,8 @@ def headers_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> Headers:
 def forwarded(headers: Headers) -> Headers:
     """Of a caller's headers those that say something of its call, and not of its own hop: they are the call's metadata."""
     # RFC 9110 7.6.1: what Connection names belongs to the connection too.
-    hop = {name.strip().lower() for name in headers.joined("connection").split(",")}
+    named = headers.joined("connection")
+    hop = {name.strip().lower() for name in named.split(",")} if named else ()
     return Headers(
         pair
         for pair in headers

@@ -145,10 +145,10 @@ def reply(plan: Plan, schemas: Schemas, route: PlannedRoute, binding: Binding) -
     """OpenAPI's content of a response that is a success."""
     translate = outer(plan, route, binding)
     schema = shown(schemas, route, binding)
-    if binding.many & Many.REPLIES:
-        return _stream(route, schema)
     if translate.opaque or not translate.replies or _is_raw(route, binding):
         return {ANYTHING: {}}
+    if binding.many & Many.REPLIES:
+        return _stream(route, schema)
     message = route.contract.reply.name if route.contract is not None else None
     return by_type((kind for kind in translate.replies if kind not in {SSE, NDJSON}), schema, message)
 

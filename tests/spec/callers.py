@@ -20,7 +20,6 @@ from adapters.websocket.envelope import END, SUBPROTOCOL, Envelope, read, write
 from gateway.framing import NDJSON, SSE, Elements, Events, Lines
 from gateway.message import JSON, Headers
 from gateway.server import Gateway
-from gateway.status import Code
 from tests.spec.talk import Line
 
 PATIENCE_S = 10
@@ -414,7 +413,3 @@ class Enveloped(WebSocket):
 
 REST = (Http(NDJSON, NDJSON), Http(SSE, NDJSON), Http(JSON, JSON), Http(NDJSON, JSON))
 CALLERS: tuple[Caller, ...] = (*REST, Grpc(), WebSocket(), Enveloped())
-
-
-def code(name: Code) -> str:
-    return name.name

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 
 import jsonschema_rs
+import yaml
 
 from gateway.description import content
 from gateway.message import BYTES, JSON, TEXT, Message
+from gateway.plan import plan
 from gateway.schema import Schemas
 from gateway.topic.event import plain
 from gateway.topic.log import Place
 from gateway.topic.publish import receipt
 from tests.gateway.description.planned import planned
+from tests.spec.talk import DESCRIPTORS, config
 
 
 def test_a_receipt_is_as_described():
@@ -56,3 +59,14 @@ def test_a_body_of_many_messages_is_an_array_or_lines(tmp_path):
     found = content.request(plan, Schemas(), one, binding)["content"]
     assert {"application/json", "application/x-ndjson"} == set(found)
     assert "array" == found["application/json"]["schema"]["anyOf"][0]["type"]
+
+
+def test_a_stream_of_httpbody_is_bytes_of_any_type(tmp_path):
+    (tmp_path / "talk.binpb").write_bytes(DESCRIPTORS)
+    file = tmp_path / "gateway.yaml"
+    file.write_text(yaml.safe_dump(config("127.0.0.1:1")))
+    made = plan(file, {})
+    [(route, binding)] = [
+        (route, binding) for route in made.routes for binding in route.bindings if binding.when == "GET /download/{text}"
+    ]
+    assert ["*/*"] == list(content.reply(made, Schemas(), route, binding))

@@ -218,3 +218,31 @@ async def test_what_the_task_was_told_before_is_not_forgotten():
 def test_it_guards_messages_and_gives_thirty_seconds_unless_told():
     assert 30.0 == Config().seconds
     assert Guard.MESSAGE is Config().build("orders", "rest").guards
+
+
+@pytest.mark.parametrize("many", [Many.REPLIES, Many.BOTH])
+async def test_a_time_that_the_caller_has_set_itself_ends_a_stream_that_has_begun(many):
+    async def inside(exchange):
+        await exchange.accept()
+        await exchange.send(Message(b"1"))
+        await _for_ever()
+
+    memory = Memory(Message(b"1"), call=a_call(many=many, deadline=_now() + SOON, expires=_now() + SOON))
+    error = await _error(inside, memory, seconds=LATE)
+    assert "DEADLINE_EXCEEDED" == TABLE[error.reason].code.name
+    assert [b"1"] == [reply.body for reply in memory.replies]
+
+
+async def test_it_may_be_later_than_the_first_reply_must_be():
+    async def inside(exchange):
+        await exchange.send(Message(b"1"))
+        await _for_ever()
+
+    memory = Memory(call=a_call(many=Many.REPLIES, deadline=_now() + 5 * SOON, expires=_now() + 5 * SOON))
+    assert "DEADLINE_EXCEEDED" == TABLE[(await _error(inside, memory)).reason].code.name
+
+
+async def test_each_message_of_a_conversation_has_the_callers_time_too():
+    expires = _now() + LATE
+    part = a_call(expires=expires).part(1)
+    assert (expires, expires) == (part.deadline, part.expires)
