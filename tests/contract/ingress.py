@@ -210,6 +210,27 @@ class IngressContract:
             assert await talk.receive() == b"0+1+2+3+4"
             assert (await end_of(talk)).answer.clean
 
+    @pytest.mark.usefixtures("requests_stream")
+    async def test_half_of_a_callers_messages_never_pass_for_all(self, driver):
+        heard, ended = asyncio.Event(), future()
+
+        async def handler(exchange):
+            try:
+                while True:
+                    await exchange.receive()
+                    heard.set()
+            except BaseException as error:
+                ended.set_result(type(error))
+                raise
+
+        if not driver.half_close:
+            pytest.skip("this wire has no half-close")
+        async with driver.listening(serving(handler, Many.REQUESTS)), driver.conversing() as talk:
+            await talk.send(b"1")
+            await heard.wait()
+            await talk.leave()
+            assert asyncio.CancelledError is await within(ended)
+
     # Errors
 
     @pytest.mark.parametrize("reason", list(Reason))
