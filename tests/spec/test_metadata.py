@@ -224,6 +224,7 @@ async def test_a_callers_timeout_becomes_the_backends_less_what_was_spent(anyhow
         assert 0 < remaining < 5
 
 
+@pytest.mark.slow
 @one_of_each
 async def test_a_timeout_that_passes_is_told_so_before_the_first_reply_and_after_it(anyhow, peer, caller):
     for said in (0, 1):

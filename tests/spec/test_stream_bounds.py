@@ -39,6 +39,7 @@ async def stalled(count):
     return before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("via", ["grpc", "websocket", "http"])
 @pytest.mark.parametrize("caller", [REST[0], Grpc(), WebSocket(), Enveloped()], ids=repr)
 async def test_a_slow_reader_slows_the_backend(peer, via, caller):
@@ -62,6 +63,7 @@ async def test_a_slow_reader_slows_the_backend(peer, via, caller):
         await talk.leave()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("via", ["grpc", "websocket", "http"])
 @pytest.mark.parametrize("caller", [REST[0], Grpc(), WebSocket(), Enveloped()], ids=repr)
 async def test_a_slow_backend_slows_the_sender(peer, via, caller):
