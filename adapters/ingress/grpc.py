@@ -119,6 +119,8 @@ class Config(ListenerConfig):
             ("grpc.absolute_max_metadata_size", self.max_metadata),
             ("grpc.max_allowed_incoming_connections", self.max_connections),
             ("grpc.max_concurrent_streams", self.max_streams),
+            # grpcio remembers a header that it could not read and then reads it into others of its name: one call with an
+            # unknown grpc-encoding spoils the compressed calls of all who share the connection. So it may remember none.
             ("grpc.http2.hpack_table_size.decoder", 0),
             ("grpc.keepalive_time_ms", _ms(self.keepalive_s)),
             ("grpc.keepalive_timeout_ms", _ms(self.keepalive_timeout_s)),

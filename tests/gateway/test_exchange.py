@@ -57,6 +57,12 @@ async def test_the_first_reply_says_yes():
     assert NO_HEADERS == exchange.headers
 
 
+async def test_what_goes_with_the_end_reaches_the_caller_through_every_wrapper():
+    exchange = Memory()
+    Wrapper(Wrapper(exchange)).conclude(YES)
+    assert YES == exchange.trailers
+
+
 async def test_a_wrapper_hands_everything_on():
     exchange = Memory(ONE)
     wrapper = Wrapper(exchange)

@@ -15,7 +15,7 @@ import pytest
 
 from adapters.backend.grpc import CallTo, Config
 from gateway.codec import Contract
-from gateway.errors import BackendError, GatewayError, Reason
+from gateway.errors import BackendError, GatewayError, Reason, RpcStatus
 from gateway.exchange import Call, Memory, new_id
 from gateway.message import PROTOBUF, Headers, Many, Message
 from gateway.port import Target
@@ -184,6 +184,45 @@ async def test_the_peer_is_told_of_the_callers_own_timeout_and_of_no_other():
         await handler(Memory(Message(b"", PROTOBUF), call=call(seconds=5)))
     assert 4 < left[0] < 5
     assert left[1] is None
+
+
+@pytest.mark.parametrize("many", [Many.NEITHER, Many.REQUESTS, Many.REPLIES, Many.BOTH])
+async def test_the_peers_trailing_metadata_goes_with_the_end_and_its_initial_with_the_yes(many):
+    async def get(_requests, context):
+        await context.read()
+        await context.send_initial_metadata((("x-shelf", "3"), ("x-shelf", "4")))
+        context.set_trailing_metadata((("x-left", "1"), ("x-left", "2"), ("x-request-id", "theirs")))
+        await context.write(b"1")
+
+    async with calling(get=get, many=many) as (_, handler):
+        memory = Memory(Message(b"", PROTOBUF), call=call(many=many))
+        await handler(memory)
+    assert ("3", "4") == memory.headers.all("x-shelf")
+    assert (("x-left", "1"), ("x-left", "2")) == memory.trailers
+
+
+async def test_a_stream_without_a_reply_is_accepted_with_the_peers_metadata():
+    async def get(_requests, context):
+        await context.read()
+        await context.send_initial_metadata((("x-shelf", "3"),))
+
+    async with calling(get=get, many=Many.REPLIES) as (_, handler):
+        memory = Memory(Message(b"", PROTOBUF), call=call(many=Many.REPLIES))
+        await handler(memory)
+    assert "3" == memory.headers.get("x-shelf")
+    assert [] == memory.replies
+
+
+@pytest.mark.parametrize("many", [Many.NEITHER, Many.REPLIES])
+async def test_the_callers_own_timeout_is_a_status_without_details(many):
+    async def get(_requests, context):
+        await context.read()
+        await asyncio.Event().wait()
+
+    async with calling(get=get, many=many) as (_, handler):
+        error = await fails(handler, Memory(Message(b"", PROTOBUF), call=call(many=many, own=0.2)))
+    assert Reason.UNKNOWN_OUTCOME is error.reason
+    assert [RpcStatus(error.message)] == list(error.details)
 
 
 async def test_the_peers_status_comes_with_its_message_details_and_trailers():

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from adapters.ingress.grpc import Config
 from gateway.codec import Contract
-from gateway.errors import CallerError, Reason
+from gateway.errors import AnswerHeaders, CallerError, Reason
 from gateway.message import PROTOBUF, Headers, Many, Message
 from gateway.port import View
 from gateway.route import Endpoint, Found
@@ -123,6 +123,43 @@ async def test_headers_of_accept_are_initial_metadata_as_far_as_grpc_can_carry_t
     assert metadata["x-name"] == "%C3%85"
     assert metadata["x-raw-bin"] == b"\x00\xff"
     assert not {"x bad", "grpc-own"} & metadata.keys()
+
+
+@pytest.mark.parametrize("many", [Many.NEITHER, Many.REPLIES])
+async def test_what_goes_with_the_end_is_trailing_metadata(many):
+    async def handler(exchange):
+        await exchange.accept(Headers((("x-shelf", "3"),)))
+        await answer_ok(exchange)
+        exchange.conclude(Headers((("x-left", "1"), ("x-left", "2"), ("x-key-bin", "dGVh"))))
+
+    driver = GrpcDriver()
+    async with driver.listening(serving(handler, many)):
+        call = driver.channel.stream_stream(PATH)(iter([b""]))
+        assert [b"ok"] == [body async for body in call]
+        trailers = await call.trailing_metadata()
+    assert ("3", None) == ((await call.initial_metadata())["x-shelf"], (await call.initial_metadata()).get("x-left"))
+    assert [("x-left", "1"), ("x-left", "2"), ("x-key-bin", b"tea")] == [pair for pair in trailers if pair[0] != "x-request-id"]
+
+
+@pytest.mark.parametrize("many", [Many.NEITHER, Many.REPLIES])
+async def test_an_errors_own_headers_are_initial_metadata(many):
+    async def handler(exchange):
+        await exchange.receive()
+        raise CallerError(Reason.NOT_FOUND, "no tea", details=(AnswerHeaders(Headers((("x-shelf", "3"),))),))
+
+    driver = GrpcDriver()
+    async with driver.listening(serving(handler, many)):
+        call = driver.channel.stream_stream(PATH)(iter([b""]))
+        assert grpc.StatusCode.NOT_FOUND is await call.code()
+        assert "3" == (await call.initial_metadata())["x-shelf"]
+
+
+@pytest.mark.parametrize("requests", [(), (b"1", b"2")])
+async def test_a_server_stream_takes_exactly_one_message(requests):
+    driver = GrpcDriver()
+    async with driver.listening(serving(answer_ok, Many.REPLIES)):
+        call = driver.channel.stream_stream(PATH)(iter(requests))
+        assert grpc.StatusCode.UNIMPLEMENTED is await call.code()
 
 
 async def test_a_handler_that_replies_nothing_to_a_unary_call_answers_an_empty_message():
