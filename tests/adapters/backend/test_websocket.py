@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
+import subprocess
 from contextlib import suppress
 
 import pytest
@@ -370,3 +372,30 @@ def test_what_cannot_work_is_refused_when_loading(settings, many, words):
 def test_a_call_is_a_path(call):
     with pytest.raises(ValidationError):
         CallTo.model_validate({"backend": "peer", "call": call})
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost", "-out", str(cert), "-keyout", str(key)]
+    subprocess.run([*command.split(), *names], check=True, capture_output=True)
+    return cert, key
+
+
+async def test_tls_knows_the_server_by_its_certificate(certificate):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    async with Peer().serving(ssl=context) as peer:
+        url = peer.address.replace("ws://127.0.0.1", "wss://localhost")
+        known = Config.model_validate({"kind": "websocket", "url": url, "tls": {"ca": certificate[0]}})
+        assert [REQUEST] == (await answered(known, target("/echo"), asked(REQUEST))).replies
+        async with known.build() as backend:
+            await backend.check()
+        unknown = Config.model_validate({"kind": "websocket", "url": url})
+        error = await failed(unknown, target("/echo"), asked(REQUEST))
+        assert (Reason.UNREACHABLE, Outcome.FAILED) == (error.reason, outcome_of(error))
