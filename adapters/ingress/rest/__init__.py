@@ -215,8 +215,10 @@ class Rest:
             query = pairs_of(text.partition("#")[0]) if text else ()
             kind = (headers.get("content-type") or "").lower()
             asked = Asked(request, headers, path, query, peer, self._limits, kind)
-            protocol = next(one for one in self._protocols if one.matches(asked))
-            return protocol.open(asked)
+            for protocol in self._protocols:
+                if protocol.matches(asked):
+                    return protocol.open(asked)
+            raise AssertionError("Plain has what no other has")
         except GatewayError as error:
             target = f"{request.method} {request.raw_path.partition('?')[0]}"
             call = Call(new_id(), "rest", target, headers, peer=peer)

@@ -7,13 +7,15 @@ import base64
 import gzip
 from urllib.parse import quote
 
+import aiohttp
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from gateway.errors import AnswerHeaders, BackendError, CallerError, Reason, RpcStatus
 from gateway.exchange import EndOfMessages
 from gateway.message import JSON, PROTOBUF, Headers, Many, Message
-from tests.adapters.ingress.rpc_client import METHOD, calling, framed
+from tests.adapters.ingress.rest_driver import listening
+from tests.adapters.ingress.rpc_client import METHOD, Client, calling, framed, view
 
 PATH = f"/{METHOD}"
 
@@ -420,3 +422,22 @@ async def test_a_method_without_a_route_is_unimplemented():
         stream = await client.stream(framed(b"{}"), path="/shop.v1.Stock/No")
     assert (404, "unimplemented", "no_method") == (unary.status, unary.json["code"], unary.headers["trailer-x-reason"])
     assert (200, "unimplemented") == (stream.status, stream.end["error"]["code"])
+
+
+async def test_a_drain_ends_a_stream_and_says_so():
+    accepted = asyncio.Event()
+
+    async def handler(exchange):
+        await exchange.receive()
+        await exchange.send(Message(b"1", JSON))
+        accepted.set()
+        await asyncio.Event().wait()
+
+    async with aiohttp.ClientSession() as session:
+        async with asyncio.timeout(20), listening(view(handler, Many.REPLIES)) as address:
+            client = Client(session, f"http://{address}")
+            asking = asyncio.get_running_loop().create_task(client.stream(framed(b"{}")))
+            await accepted.wait()
+        reply = await asking
+    assert [b"1"] == reply.messages
+    assert "unavailable" == reply.end["error"]["code"]
