@@ -49,10 +49,13 @@ def failing(code: grpc.StatusCode, message: str = "as it was told", *details: an
 
 
 async def over_rest(peer: Peer) -> tuple[int, dict[str, Any]]:
-    async with served(peer) as gateway, aiohttp.ClientSession() as session:
-        async with session.post(f"http://{gateway.addresses['rest']}/one", json={"text": "hello"}) as answer:
-            assert "application/problem+json" == answer.content_type
-            return answer.status, json.loads(await answer.read())
+    async with (
+        served(peer) as gateway,
+        aiohttp.ClientSession() as session,
+        session.post(f"http://{gateway.addresses['rest']}/one", json={"text": "hello"}) as answer,
+    ):
+        assert "application/problem+json" == answer.content_type
+        return answer.status, json.loads(await answer.read())
 
 
 async def over_grpc(peer: Peer) -> grpc.aio.AioRpcError:
