@@ -14,7 +14,7 @@ from gateway.errors import CallerError, Reason
 from gateway.message import PROTOBUF, Many, Message
 from gateway.port import View
 from gateway.route import Endpoint, Found
-from tests.adapters.ingress.grpc_driver import GrpcDriver, error_info
+from tests.adapters.ingress.grpc_driver import GrpcDriver
 from tests.contract.driver import missing
 
 
