@@ -55,7 +55,7 @@ class Config(ListenerConfig):
     max_body: ByteSize = Field(default=ByteSize(1 << 20), gt=0)
     """The largest request body, and the largest message of a stream, after decompression."""
     compress_from: ByteSize = Field(default=ByteSize(1 << 10), ge=0)
-    """Connect and gRPC-Web replies so large are compressed (gzip) where the caller takes that."""
+    """Replies so large are compressed (gzip) where the caller takes that: whole ones, and messages of Connect and gRPC-Web."""
     max_field: ByteSize = Field(default=ByteSize(8 << 10), ge=256)
     """The largest request line, and the largest header field."""
     max_fields: int = Field(default=100, ge=8)
@@ -222,4 +222,4 @@ class Rest:
         except GatewayError as error:
             target = f"{request.method} {request.raw_path.partition('?')[0]}"
             call = Call(new_id(), "rest", target, headers, peer=peer)
-            return RestExchange(call, request, self._limits.body, self._limits.seconds), self._view.refuse("rest", error)
+            return RestExchange(call, request, self._limits), self._view.refuse("rest", error)

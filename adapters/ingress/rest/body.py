@@ -95,10 +95,14 @@ class Body:
     async def _chunk(self) -> bytes:
         if self._request.content is EMPTY_PAYLOAD:
             return b""
-        if not self._begun:
+        self.go_on()
+        return await read_some(self._request)
+
+    def go_on(self) -> None:
+        """Its bytes are wanted: a caller who waits for that is told now, since later there is an answer on its way."""
+        if not self._begun and self._request.content is not EMPTY_PAYLOAD:
             self._begun = True
             go_on(self._request)
-        return await read_some(self._request)
 
 
 def _framing(kind: str, limit: int, *, raw: bool) -> _Framing:

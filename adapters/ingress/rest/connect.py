@@ -13,7 +13,7 @@ from google.protobuf import any_pb2
 from adapters.grpc.detail import details_of, message_of
 from adapters.ingress.rest.answer import Answer, error_fields
 from adapters.ingress.rest.asked import Asked
-from adapters.ingress.rest.envelope import envelope, gzipped, plain
+from adapters.ingress.rest.envelope import envelope, plain
 from adapters.ingress.rest.exchange import RestExchange
 from adapters.ingress.rest.method import (
     CODECS,
@@ -22,11 +22,10 @@ from adapters.ingress.rest.method import (
     RpcProtocol,
     Terms,
     packing,
-    takes_gzip,
     wrong_method,
     wrong_type,
 )
-from adapters.ingress.rest.request import inflated, media_type
+from adapters.ingress.rest.request import inflated, media_type, takes_gzip
 from adapters.ingress.rest.rpc import BARE, EnvelopedExchange, Speech, lines, trailers_of
 from gateway.errors import CallerError, GatewayError, Reason
 from gateway.exchange import Call, EndOfMessages
@@ -149,9 +148,7 @@ class ConnectExchange(RestExchange):
     """One message in, one out."""
 
     def __init__(self, call: Call, asked: Asked) -> None:
-        super().__init__(call, asked.request, asked.limits.body, asked.limits.seconds)
-        self._gzip = takes_gzip(asked.headers.joined("accept-encoding"))
-        self._compress_from = asked.limits.compress_from
+        super().__init__(call, asked.request, asked.limits)
 
     async def receive(self) -> Message:
         return Message((await super().receive()).body, self.call.accepts)
@@ -161,19 +158,13 @@ class ConnectExchange(RestExchange):
         if isinstance(reply, Failure) and reply.error is not None:
             return self.failure(reply.error)
         body = b"" if reply is None else reply.body
-        return self._answer(HTTPStatus.OK, body, _TYPE_OF[self.call.accepts], (*lines(self._headers), *_trailing(self._trailers)))
-
-    def _answer(self, status: int, body: bytes, content_type: str, headers: tuple[tuple[str, str], ...]) -> Answer:
-        packed = self._gzip and len(body) >= self._compress_from
-        if not packed:
-            return Answer(status, body, content_type, self.call.id, Headers(headers))
-        marked = Headers((*headers, ("vary", "accept-encoding")))
-        return Answer(status, gzipped(body), content_type, self.call.id, marked, encoding="gzip")
+        headers = Headers((*lines(self._headers), *_trailing(self._trailers)))
+        return self._whole(HTTPStatus.OK, body, _TYPE_OF[self.call.accepts], headers)
 
     def failure(self, error: GatewayError) -> Answer:
         body = compact(error_of(error, self.call.id)).encode()
         headers = (*lines(self._headers), *lines(marks(error)), *error_fields(error), *_trailing(trailers_of(error)))
-        return self._answer(TABLE[error.reason].http, body, "application/json", headers)
+        return self._whole(TABLE[error.reason].http, body, "application/json", Headers(headers))
 
 
 def _trailing(trailers: Headers) -> tuple[tuple[str, str], ...]:

@@ -10,9 +10,11 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web import BaseRequest
 
 from adapters.ingress.rest.answer import Answer, error_answer
+from adapters.ingress.rest.asked import Limits
 from adapters.ingress.rest.body import Body
+from adapters.ingress.rest.envelope import gzipped
 from adapters.ingress.rest.outflow import Outflow
-from adapters.ingress.rest.request import media_type, read_body
+from adapters.ingress.rest.request import media_type, read_body, takes_gzip
 from gateway.errors import GatewayError
 from gateway.exchange import Call, EndOfMessages, Exchange
 from gateway.framing import NDJSON, SSE, SSE_HEARTBEAT, ndjson, sse
@@ -20,6 +22,8 @@ from gateway.message import BYTES, JSON, NO_HEADERS, Headers, Message
 from gateway.status import Failure, problem_body
 
 HEARTBEAT_S = 15.0
+_PACKED = ("image/", "audio/", "video/", "application/gzip", "application/zip")
+"""Types that are compressed already."""
 
 
 class HttpExchange(Exchange):
@@ -49,13 +53,14 @@ class RestExchange(HttpExchange):
     """One body, one response: kept until the handler returns, so that what fails late is still answered as a failure."""
 
     streams = False
-    __slots__ = ("_headers", "_limit", "_read", "_reply", "_seconds", "_trailers", "body", "call", "request")
+    __slots__ = ("_compress_from", "_headers", "_limit", "_read", "_reply", "_seconds", "_trailers", "body", "call", "request")
 
-    def __init__(self, call: Call, request: BaseRequest, limit: int, seconds: float) -> None:
+    def __init__(self, call: Call, request: BaseRequest, limits: Limits) -> None:
         self.call = call
         self.request = request
-        self._limit = limit
-        self._seconds = seconds
+        self._limit = limits.body
+        self._seconds = limits.seconds
+        self._compress_from = limits.compress_from
         self._read = False
         self._headers = NO_HEADERS
         self._trailers = NO_HEADERS
@@ -97,7 +102,16 @@ class RestExchange(HttpExchange):
             return Answer(204 if status == HTTPStatus.OK else status, b"", JSON, self.call.id, headers)
         if isinstance(reply, Failure) and reply.error is not None:
             return error_answer(reply.error, self.call.id)
-        return Answer(status, reply.body, reply.content_type, self.call.id, headers)
+        return self._whole(status, reply.body, reply.content_type, headers)
+
+    def _whole(self, status: int, body: bytes, content_type: str, headers: Headers) -> Answer:
+        """A response, compressed where it is large and the caller takes that (RFC 9110 8.4)."""
+        if len(body) < self._compress_from or content_type.startswith(_PACKED):
+            return Answer(status, body, content_type, self.call.id, headers)
+        headers = headers.plus(("vary", "accept-encoding"))
+        if not takes_gzip(", ".join(self.request.headers.getall("accept-encoding", ()))):
+            return Answer(status, body, content_type, self.call.id, headers)
+        return Answer(status, gzipped(body), content_type, self.call.id, headers, encoding="gzip")
 
     def failure(self, error: GatewayError) -> Answer | Outflow:
         """The response to an error, which here always comes before any answer."""
@@ -108,7 +122,7 @@ class OptionsExchange(RestExchange):
     """204, and which methods the path has (RFC 9110 9.3.7)."""
 
     def __init__(self, call: Call, request: BaseRequest, methods: tuple[str, ...]) -> None:
-        super().__init__(call, request, 0, 0)
+        super().__init__(call, request, Limits(0, 0, 0))
         self._methods = methods
 
     def answer(self) -> Answer:
@@ -121,8 +135,8 @@ class StreamExchange(RestExchange):
     streams = True
     __slots__ = ("_beat", "_out", "_sent")
 
-    def __init__(self, call: Call, request: BaseRequest, limit: int, seconds: float) -> None:
-        super().__init__(call, request, limit, seconds)
+    def __init__(self, call: Call, request: BaseRequest, limits: Limits) -> None:
+        super().__init__(call, request, limits)
         self._out = Outflow(request)
         self._sent = 0
         self._beat: asyncio.TimerHandle | None = None
@@ -130,6 +144,8 @@ class StreamExchange(RestExchange):
     async def accept(self, headers: Headers = NO_HEADERS) -> None:
         if self._out.opened:
             return
+        if self.body is not None:
+            self.body.go_on()
         kind = self.call.accepts
         fields = f"content-type: {kind}\r\ncache-control: no-store\r\nx-accel-buffering: no\r\n"
         self._out.open(self.call.id, fields, headers.without("cache-control", "x-accel-buffering"))
@@ -207,8 +223,8 @@ class RawExchange(StreamExchange):
 
     __slots__ = ("_head",)
 
-    def __init__(self, call: Call, request: BaseRequest, limit: int, seconds: float) -> None:
-        super().__init__(call, request, limit, seconds)
+    def __init__(self, call: Call, request: BaseRequest, limits: Limits) -> None:
+        super().__init__(call, request, limits)
         self._head = NO_HEADERS
 
     async def accept(self, headers: Headers = NO_HEADERS) -> None:
@@ -225,6 +241,8 @@ class RawExchange(StreamExchange):
 
     def _open(self, kind: str) -> None:
         if not self._out.opened:
+            if self.body is not None:
+                self.body.go_on()
             fields = f"content-type: {kind}\r\nx-accel-buffering: no\r\n"
             self._out.open(self.call.id, fields, self._head.without("x-accel-buffering"))
 

@@ -16,10 +16,10 @@ from adapters.ingress.rest.method import (
     RpcProtocol,
     Terms,
     packing,
-    takes_gzip,
     wrong_method,
     wrong_type,
 )
+from adapters.ingress.rest.request import takes_gzip
 from adapters.ingress.rest.rpc import BARE, EnvelopedExchange, Speech, lines
 from gateway.errors import GatewayError
 from gateway.exchange import Call

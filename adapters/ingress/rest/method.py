@@ -88,7 +88,7 @@ class RpcProtocol(ABC):
             codec = self.codec(asked, method)
         except CallerError as error:
             call = asked.call(self.name, path, {})
-            return RestExchange(call, asked.request, asked.limits.body, asked.limits.seconds), self._refusing(endpoint, error)
+            return RestExchange(call, asked.request, asked.limits), self._refusing(endpoint, error)
         terms = NO_TERMS
         try:
             terms = self.terms(asked)
@@ -126,12 +126,3 @@ def packing(name: str, declared: str | None) -> bool:
     if encoding not in {"", *ENCODINGS}:
         raise CallerError(Reason.UNSUPPORTED_ENCODING, f"{name} may be {' or '.join(ENCODINGS)}")
     return encoding == "gzip"
-
-
-def takes_gzip(accepts: str) -> bool:
-    """Whether a list of encodings has gzip, and does not refuse it by a weight of 0."""
-    for part in accepts.split(","):
-        name, _, weight = part.partition(";")
-        if name.strip().lower() == "gzip":
-            return weight.replace(" ", "").rstrip("0").lower() not in {"q=", "q=."}
-    return False

@@ -22,7 +22,8 @@ PROTOCOL = "rest"
 _ALL = tuple(sorted(METHODS))
 OWN_TYPES = frozenset({"application/json", "application/proto", "application/x-protobuf", "application/protobuf"})
 SERVED = (*TYPES, *STREAM_TYPES, *UNARY_TYPES)
-_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+# What a page may send to any site without asking it first (WHATWG Fetch, "CORS-safelisted request-header"), beside no type.
+_SIMPLE = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
 _OVERRIDE = "x-http-method-override"
 _OVERRIDING = METHODS - {"HEAD", "OPTIONS"}
 
@@ -54,7 +55,7 @@ class Plain:
         # `&` of flags costs a microsecond; their members are single objects.
         streams = many is Many.REPLIES or many is Many.BOTH
         try:
-            if asked.kind.startswith(_FORMS) and endpoint.around is None:
+            if asked.method == "POST" and endpoint.around is None and (not asked.kind or asked.kind.startswith(_SIMPLE)):
                 check_origin(asked)
             accepts = "" if streams and endpoint.raw else choose(asked.headers.joined("accept"), endpoint.offers, streams)
             seconds = seconds_of(asked.headers.get(NAME))
@@ -95,14 +96,16 @@ class Plain:
 
 
 def _exchange(kind: type[RestExchange], call: Call, asked: Asked) -> RestExchange:
-    return kind(call, asked.request, asked.limits.body, asked.limits.seconds)
+    return kind(call, asked.request, asked.limits)
 
 
 def check_origin(asked: Asked) -> None:
-    """Browsers send forms to any site without asking it first, so those of another site's page are refused."""
+    """Browsers send such calls to any site without asking it first, so those of another site's page are refused."""
     origin = asked.headers.get("origin")
     if origin is not None and origin.partition("://")[2] != (asked.headers.get("host") or "").lower():
-        raise CallerError(Reason.FORBIDDEN, "forms of other sites are not taken here; a cors policy may allow them")
+        raise CallerError(
+            Reason.FORBIDDEN, "what pages of other sites send without asking is not taken here; a cors policy may allow it"
+        )
 
 
 async def _nothing(_exchange: object) -> None:

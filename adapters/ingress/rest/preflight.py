@@ -30,7 +30,7 @@ class Preflight:
             around = found.endpoint.around
             if found.error is None and around is not None:
                 call = asked.call(protocol, f"OPTIONS {asked.path}", {})
-                exchange = RestExchange(call, asked.request, asked.limits.body, asked.limits.seconds)
+                exchange = RestExchange(call, asked.request, asked.limits)
                 return exchange, Endpoint(found.endpoint.route, around(_nothing))
         return self._plain.open(asked)
 

@@ -172,7 +172,8 @@ def coding(headers: Headers) -> str:
 
 def go_on(request: BaseRequest) -> None:
     """Tell a caller who waits for it that its body is wanted (RFC 9110 10.1.1)."""
-    if request.headers.get("expect", "").lower() == "100-continue" and request.transport is not None:
+    waits = request.headers.get("expect", "").lower() == "100-continue" and request.version == _HTTP_11
+    if waits and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
@@ -180,6 +181,9 @@ async def read_some(request: BaseRequest) -> bytes:
     """What has come of a body; none at its end."""
     try:
         return await request.content.readany()
+    except ConnectionError as error:
+        # The caller is gone, so that its handler is being cancelled: whoever reads for it in another task is cancelled with it.
+        raise asyncio.CancelledError from error
     except (RequestPayloadError, HttpProcessingError, web_exceptions.HTTPException) as error:
         raise ClosingError(Reason.MALFORMED, "the body is broken off or badly framed") from error
 
@@ -211,3 +215,12 @@ def inflated(body: bytes, encoding: str, limit: int) -> bytes:
     if not inflate.eof or inflate.unused_data:
         raise CallerError(Reason.MALFORMED, f"the body is not one whole {encoding} stream")
     return whole
+
+
+def takes_gzip(accepts: str) -> bool:
+    """Whether a list of encodings has gzip, and does not refuse it by a weight of 0."""
+    for part in accepts.split(","):
+        name, _, weight = part.partition(";")
+        if name.strip().lower() == "gzip":
+            return weight.replace(" ", "").rstrip("0.").lower() != "q="
+    return False
