@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 from yarl import URL
 
 from adapters.backend.http.answer import Reading
@@ -19,7 +19,6 @@ from adapters.http.request import (
     BACK,
     BODILESS,
     CALL,
-    CONTROL,
     FORWARD,
     SAFE,
     HeaderName,
@@ -27,6 +26,7 @@ from adapters.http.request import (
     Path,
     path_templates,
 )
+from adapters.http.server import FixedHeaders, located
 from adapters.http.tls import Tls
 from gateway.codec import Contract
 from gateway.errors import BackendError, Reason
@@ -112,9 +112,9 @@ class Config(BackendConfig):
     verbs: ClassVar[Mapping[str, type[TargetConfig]]] = {"call": CallTo}
 
     kind: Literal["http"]
-    url: str = Field(examples=["http://erp:8000", "https://api.example.com/v2"])
+    url: Annotated[str, AfterValidator(located("http"))] = Field(examples=["http://erp:8000", "https://api.example.com/v2"])
     """Where the server is, with the path that every call starts with."""
-    headers: Mapping[HeaderName, str] = Field(default={}, examples=[{"authorization": "Bearer ${ERP_TOKEN}"}])
+    headers: FixedHeaders = Field(default={}, examples=[{"authorization": "Bearer ${ERP_TOKEN}"}])
     """Sent with every request."""
     connect_timeout: float = Field(default=5.0, gt=0, le=60)
     """Seconds to find a free connection or to make one."""
@@ -138,23 +138,6 @@ class Config(BackendConfig):
     """A path that answers 2xx when the server is well. Without one, a connection is enough."""
     tls: Tls | None = None
     """For https; the system's certificates unless told."""
-
-    @field_validator("headers")
-    @classmethod
-    def _sendable(cls, value: Mapping[str, str]) -> Mapping[str, str]:
-        if any(CONTROL.search(text) for text in value.values()):
-            raise ValueError("a header's value cannot hold a control character")
-        return value
-
-    @field_validator("url")
-    @classmethod
-    def _url(cls, value: str) -> str:
-        url = URL(value)
-        if url.scheme not in {"http", "https"} or not url.host:
-            raise ValueError("must start with http:// or https:// and a host")
-        if url.user is not None or url.raw_query_string or url.raw_fragment:
-            raise ValueError("holds a host and a path only; credentials belong under headers (authorization)")
-        return value
 
     @model_validator(mode="after")
     def _tls_fits(self) -> Self:

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import ByteSize, Field, field_validator, model_validator
+from pydantic import AfterValidator, ByteSize, Field, field_validator, model_validator
 from websockets.exceptions import InvalidHandshake
 from websockets.typing import Subprotocol
 from yarl import URL
@@ -17,7 +17,8 @@ from adapters.backend.websocket.link import Link, Opening, unopened
 from adapters.backend.websocket.talk import Bare, Enveloped, Manner, Talk
 from adapters.grpc.metadata import REQUEST_ID, forwarded
 from adapters.grpc.timeout import NAME, timeout_of
-from adapters.http.request import BACK, CONTROL, FORWARD, HeaderName, Outgoing, Path, opener, path_templates
+from adapters.http.request import BACK, FORWARD, HeaderName, Outgoing, Path, opener, path_templates
+from adapters.http.server import FixedHeaders, located
 from adapters.http.tls import Tls
 from adapters.websocket.envelope import SUBPROTOCOL
 from gateway.codec import Contract
@@ -104,9 +105,9 @@ class Config(BackendConfig):
     verbs: ClassVar[Mapping[str, type[TargetConfig]]] = {"call": CallTo}
 
     kind: Literal["websocket"]
-    url: str = Field(examples=["ws://chat:8081", "wss://feeds.example.com/v2"])
+    url: Annotated[str, AfterValidator(located("ws"))] = Field(examples=["ws://chat:8081", "wss://feeds.example.com/v2"])
     """Where the server is, with the path that every call starts with."""
-    headers: Mapping[HeaderName, str] = Field(default={}, examples=[{"authorization": "Bearer ${CHAT_TOKEN}"}])
+    headers: FixedHeaders = Field(default={}, examples=[{"authorization": "Bearer ${CHAT_TOKEN}"}])
     """Sent with every handshake."""
     connect_timeout: float = Field(default=5.0, gt=0, le=60)
     """Seconds to connect and to open the WebSocket."""
@@ -131,23 +132,6 @@ class Config(BackendConfig):
     """Seconds without an answer to a ping until the connection is given up."""
     tls: Tls | None = None
     """For wss; the system's certificates unless told."""
-
-    @field_validator("headers")
-    @classmethod
-    def _sendable(cls, value: Mapping[str, str]) -> Mapping[str, str]:
-        if any(CONTROL.search(text) for text in value.values()):
-            raise ValueError("a header's value cannot hold a control character")
-        return value
-
-    @field_validator("url")
-    @classmethod
-    def _url(cls, value: str) -> str:
-        url = URL(value)
-        if url.scheme not in {"ws", "wss"} or not url.host:
-            raise ValueError("must start with ws:// or wss:// and a host")
-        if url.user is not None or url.raw_query_string or url.raw_fragment:
-            raise ValueError("holds a host and a path only; credentials belong under headers (authorization)")
-        return value
 
     @model_validator(mode="after")
     def _tls_fits(self) -> Self:
