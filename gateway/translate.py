@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ from gateway.message import BYTES, JSON, Message
 from gateway.policy import Guard
 from gateway.status import Failure
 from gateway.transcode import Transcode
+
+# What a header may hold (RFC 9110 5.5): who writes the message need not be who answers for the head.
+_FIELD = re.compile(r"[\x20-\x7e]+\Z")
 
 Present = Callable[[Message], Message]
 """A reply of the target, as the caller reads it."""
@@ -104,6 +108,8 @@ def downloading(read: Callable[[bytes], Value]) -> Present:
         told = read(message.body)
         data = b64decode(told.get("data") or "")
         kind = told.get("contentType") or BYTES
+        if not _FIELD.match(kind):
+            raise CallerError(Reason.MALFORMED, "a content type is printable ASCII")
         return Message(data, kind, message.key, message.headers, message.cursor, message.timestamp)
 
     return present

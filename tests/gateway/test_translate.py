@@ -9,7 +9,7 @@ from gateway.exchange import Memory
 from gateway.message import BYTES, JSON, TEXT, Headers, Message
 from gateway.policy import Guard
 from gateway.status import allowed, failure
-from gateway.translate import Translate, presenting
+from gateway.translate import Translate, downloading, presenting
 from tests.contract.policy import Behaviour, a_call, echo
 
 
@@ -133,3 +133,11 @@ async def test_an_opaque_target_gets_any_bytes_as_they_are():
 
 def test_it_guards_messages():
     assert Guard.MESSAGE is a_translation().guards
+
+
+@pytest.mark.parametrize("kind", ["text/plain\r\nset-cookie: a=b", "text/plain\n", "text/\u20ac", "text/\0"])
+async def test_a_media_type_that_would_write_on_in_the_head_is_a_bad_answer(kind):
+    shout = downloading(lambda _body: {"contentType": kind, "data": "aGk="})
+    with pytest.raises(BackendError) as caught:
+        await through(a_translation(replies={JSON: shout}), Message(b"{}", JSON))
+    assert Reason.BAD_ANSWER is caught.value.reason
