@@ -97,12 +97,15 @@ class Lines:
 
 _SPACE = b" \t\n\r"
 _QUOTE, _BACKSLASH, _OPENING, _CLOSING, _END = b'"', b"\\", b"[{", b"]}", b"]"
+_MAX_DEPTH = 1000
+"""Far more than any reader of JSON takes here, and brackets are counted one by one."""
 # Up to where an element may end: whole strings are passed over, and inside of brackets commas are. A string that goes on in the
 # next chunk is met at its quote. Possessive, so that nothing is looked at twice.
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _FLAT = re.compile(rb'[^"\[\]{},]*+(?:' + _STRING + rb'[^"\[\]{},]*+)*+', re.DOTALL)
-_DEEP = re.compile(rb'[^"\[\]{}]*+(?:' + _STRING + rb'[^"\[\]{}]*+)*+', re.DOTALL)
-_INSIDE = re.compile(rb'[^"\\]*+')
+# Brackets that hold no others, too.
+_DEEP = re.compile(rb'[^"\[\]{}]*+(?:(?:' + _STRING + rb'|[\[{][^"\[\]{}]*+[\]}])[^"\[\]{}]*+)*+', re.DOTALL)
+_INSIDE = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 
 
 class Elements:
@@ -179,6 +182,8 @@ class Elements:
             self._in_string = True
         elif byte in _OPENING:
             self._depth += 1
+            if self._depth > _MAX_DEPTH:
+                raise NoArrayError("it is nested too deep")
         elif self._depth == 1:
             return self._between(byte)
         elif byte in _CLOSING:

@@ -214,7 +214,10 @@ def test_white_space_before_an_element_is_no_part_of_it():
     assert [b"1", b"2"] == elements_of([b"[", *[b" " * 64] * 16, b"1,", *[b"\n" * 64] * 16, b"2]"], 8)
 
 
-@pytest.mark.parametrize("body", [b'"' + b'\\"' * 30_000, b"[" * 60_000, b'"' * 60_000, b"\\" * 60_000, b'"a' * 30_000])
+@pytest.mark.parametrize(
+    "body",
+    [b'"' + b'\\"' * 30_000, b"[" + b"[]" * 30_000, b"[" + b"[[]]" * 15_000, b'"' * 60_000, b"\\" * 60_000, b'"a' * 30_000],
+)
 def test_every_byte_of_an_array_is_looked_at_a_bounded_number_of_times(body, monkeypatch):
     looks = 0
 
@@ -234,6 +237,12 @@ def test_every_byte_of_an_array_is_looked_at_a_bounded_number_of_times(body, mon
     for start in range(0, len(body), 7):
         list(elements.feed((b"[" if not start else b"") + body[start : start + 7]))
     assert looks <= 3 * len(body)
+
+
+def test_an_element_that_no_reader_would_take_for_its_depth_is_no_element():
+    with pytest.raises(NoArrayError):
+        elements_of([b"[" * 2000], 1 << 20)
+    assert [b"[" * 500 + b"]" * 500] == elements_of([b"[" * 501 + b"]" * 501], 1 << 20)
 
 
 @given(st.lists(st.binary(max_size=20).filter(lambda line: b"\n" not in line and not line.endswith(b"\r")), min_size=1), _places)

@@ -5,6 +5,7 @@ a google.api.HttpBody. Anything else in it is one message.
 from __future__ import annotations
 
 import asyncio
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import Protocol
@@ -19,7 +20,9 @@ from gateway.framing import LINES, Elements, Lines, NoArrayError, TooLongError
 from gateway.message import JSON, Message
 
 PIECE = 1 << 16
-"""How much is unpacked at a time: what a small compressed body may make of itself before somebody has taken it."""
+"""How much is unpacked and cut at a time: what a small compressed body may make of itself before somebody has taken it."""
+# What a line's end and blank lines behind it come to. A small compressed body may be millions of them.
+_BLANKS = re.compile(rb"\n[ \t\r\n]*\n")
 
 
 class _Framing(Protocol):
@@ -75,8 +78,10 @@ class Body:
             piece = next(self._pieces, None)
             if piece is not None:
                 self._ready = self._cut(piece)
+                # Nothing else here waits while there is more to cut: other callers have their turn, and our own time its end.
+                await asyncio.sleep(0)
             elif chunk := await self._chunk():
-                self._pieces = iter((chunk,)) if self._inflate is None else self._inflate.feed(chunk)
+                self._pieces = _sliced(chunk) if self._inflate is None else self._inflate.feed(chunk)
             else:
                 self._ended = True
                 self._ready = self._last()
@@ -103,6 +108,10 @@ class Body:
         if not self._begun and self._request.content is not EMPTY_PAYLOAD:
             self._begun = True
             go_on(self._request)
+
+
+def _sliced(chunk: bytes) -> Iterator[bytes]:
+    return (chunk[at : at + PIECE] for at in range(0, len(chunk), PIECE))
 
 
 def _framing(kind: str, limit: int, *, raw: bool) -> _Framing:
@@ -134,7 +143,7 @@ class _Records:
         self._lines = Lines(limit)
 
     def feed(self, piece: bytes) -> Iterable[bytes]:
-        return (line for line in self._lines.feed(piece) if line.strip())
+        return (line for line in self._lines.feed(_BLANKS.sub(b"\n", piece)) if line.strip())
 
     def end(self) -> Iterable[bytes]:
         line = self._lines.end()
