@@ -2,7 +2,8 @@
 
     tools/conformance/connect.sh [connect|connect-get|grpc-web|grpc ...] [-- flags of connectconformance]
 
-What is known to fail, and why, stands in known-failing-*.txt beside this file: a case there that passes is a failure too.
+What is known to fail, and why, stands in known-failing-*.txt beside this file: a case there that passes is a failure too. What
+fails now and then stands in known-flaky.txt.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ def run(name: str, programs: Path, flags: Sequence[str]) -> bool:
     known = HERE / f"known-failing-{name}.txt"
     if known.exists():
         command += ["--known-failing", f"@{known}"]
+    command += ["--known-flaky", f"@{HERE / 'known-flaky.txt'}"]
     if one.only:
         command += ["--run", one.only]
     command += [*flags, "--", sys.executable, str(HERE / "server.py"), one.backend]
