@@ -101,6 +101,8 @@ class Config(BackendConfig):
             # A connection of its own: grpcio shares one among all channels of a process that lead to the same place.
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.enable_http_proxy", 0),
+            # With the probe each stream may hold megabytes that nobody has read yet; without it, 64 KiB.
+            ("grpc.http2.bdp_probe", 0),
             # Retries are a policy's business; a call that the peer has not seen is sent again in any case.
             ("grpc.service_config_disable_resolution", 1),
             ("grpc.max_receive_message_length", self.max_message),

@@ -119,6 +119,8 @@ class Config(ListenerConfig):
             ("grpc.absolute_max_metadata_size", self.max_metadata),
             ("grpc.max_allowed_incoming_connections", self.max_connections),
             ("grpc.max_concurrent_streams", self.max_streams),
+            # With the probe each stream may hold megabytes that nobody has read yet; without it, 64 KiB.
+            ("grpc.http2.bdp_probe", 0),
             # grpcio remembers a header that it could not read and then reads it into others of its name: one call with an
             # unknown grpc-encoding spoils the compressed calls of all who share the connection. So it may remember none.
             ("grpc.http2.hpack_table_size.decoder", 0),

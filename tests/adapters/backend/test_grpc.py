@@ -355,7 +355,8 @@ async def test_a_slow_caller_makes_the_peer_wait():
 
     async with calling(get=get, many=Many.REPLIES) as (_, handler):
         await handler(Slow(Message(b"", PROTOBUF), call=call(many=Many.REPLIES)))
-    assert stalled.result() < 4096
+    # Each of 64 KiB: two that are read, one in the window, and what the peer itself holds.
+    assert stalled.result() <= 8
 
 
 async def test_a_peer_that_comes_back_is_called_again():

@@ -350,6 +350,31 @@ async def test_metadata_over_the_limit_is_refused():
     assert grpc.StatusCode.RESOURCE_EXHAUSTED is caught.value.code()
 
 
+@pytest.mark.slow
+async def test_a_handler_that_takes_nothing_makes_its_caller_wait():
+    async def handler(exchange):
+        await exchange.receive()
+        await future()
+
+    driver = GrpcDriver()
+    async with driver.listening(serving(handler, Many.BOTH)):
+        call = driver.channel.stream_stream(PATH)()
+        written = 0
+
+        async def flood():
+            nonlocal written
+            while written < 1000:
+                async with asyncio.timeout(1):
+                    await call.write(bytes(1 << 16))
+                written += 1
+
+        with pytest.raises(TimeoutError):
+            await flood()
+        call.cancel()
+    # Each of 64 KiB: those that are read, one in the window, and what the caller itself holds.
+    assert written <= 8
+
+
 # Draining
 
 
