@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from adapters.grpc.detail import PLAIN, reason_of, said
 from adapters.grpc.metadata import REQUEST_ID
@@ -14,12 +15,15 @@ from adapters.ingress.rest.envelope import COMPRESSED, Decode, envelope, gzipped
 from adapters.ingress.rest.exchange import HttpExchange
 from adapters.ingress.rest.inflow import Inflow
 from adapters.ingress.rest.outflow import Outflow
-from gateway.errors import CallerError, GatewayError, Reason
+from gateway.errors import CallerError, GatewayError, Outcome, Reason
 from gateway.exchange import Call, EndOfMessages
 from gateway.message import NO_HEADERS, Headers, Many, Message
 from gateway.status import Failure, marks
 
 HOLD_BYTES = 1 << 20
+"""How much is held for one caller who has not ended its requests yet."""
+HOLD_ALL_BYTES = 64 << 20
+"""And for all of them together."""
 BARE = PLAIN | {Reason.HALF_DUPLEX, Reason.PROTOCOL, Reason.TOO_LARGE, Reason.UNSUPPORTED_ENCODING}
 """Refusals of these protocols themselves have no details: the code is all there is to say, and their suite takes no more."""
 
@@ -68,6 +72,8 @@ class EnvelopedExchange(HttpExchange):
     HOLD_BYTES of them. A caller that waits for one before it goes on (full duplex) is refused.
     """
 
+    held_for_all: ClassVar[int] = 0
+
     def __init__(self, call: Call, asked: Asked, speech: Speech) -> None:
         self.call = call
         self._speech = speech
@@ -115,6 +121,23 @@ class EnvelopedExchange(HttpExchange):
         out.open(self.call.id, fields + self.fields(), headers)
         for frame in self._held:
             out.write(frame)
+        self._let_go()
+
+    def _hold(self, frame: bytes) -> None:
+        self._held.append(frame)
+        if not self.streams:
+            return
+        self._size += len(frame)
+        EnvelopedExchange.held_for_all += len(frame)
+        if self._size > HOLD_BYTES:
+            raise self._full_duplex()
+        if EnvelopedExchange.held_for_all > HOLD_ALL_BYTES:
+            text = "too much is held for callers who have not ended their requests"
+            raise CallerError(Reason.OVERLOADED, text, outcome=Outcome.UNKNOWN)
+
+    def _let_go(self) -> None:
+        EnvelopedExchange.held_for_all -= self._size
+        self._size = 0
         self._held.clear()
 
     async def receive(self) -> Message:
@@ -162,10 +185,7 @@ class EnvelopedExchange(HttpExchange):
             return
         if self._headers is None:
             self._headers = NO_HEADERS
-        self._held.append(frame)
-        self._size += len(frame)
-        if self.streams and self._size > HOLD_BYTES:
-            raise self._full_duplex()
+        self._hold(frame)
 
     def _framed(self, body: bytes) -> bytes:
         if self._speech.pack and len(body) >= self._compress_from:
@@ -213,4 +233,5 @@ class EnvelopedExchange(HttpExchange):
 
     def close(self) -> None:
         """What is not written yet is dropped with the caller."""
+        self._let_go()
         self._out.close()

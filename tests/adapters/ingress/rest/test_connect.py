@@ -11,11 +11,13 @@ import aiohttp
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
+from adapters.ingress.rest import rpc
 from gateway.errors import AnswerHeaders, BackendError, CallerError, Reason, RpcStatus
 from gateway.exchange import EndOfMessages
 from gateway.message import JSON, PROTOBUF, Headers, Many, Message
 from tests.adapters.ingress.rest_driver import listening
 from tests.adapters.ingress.rpc_client import METHOD, Client, calling, framed, view
+from tests.contract.ingress import everything
 
 PATH = f"/{METHOD}"
 
@@ -354,6 +356,35 @@ async def test_more_replies_than_are_held_before_the_end_of_the_requests_are_ref
     async with calling(handler, Many.BOTH) as client, asyncio.timeout(20):
         reply = await client.stream(body())
     assert "unimplemented" == reply.end["error"]["code"]
+
+
+async def test_what_is_held_for_all_callers_together_is_bounded_and_let_go_with_each(monkeypatch):
+    monkeypatch.setattr(rpc, "HOLD_ALL_BYTES", 250_000)
+
+    async def handler(exchange):
+        await exchange.receive()
+        for _ in range(2):
+            await exchange.send(Message(b"x" * 100_000, JSON))
+        await everything(exchange)
+
+    ended = asyncio.Event()
+
+    async def body():
+        yield framed(b"1")
+        await ended.wait()
+
+    async with (
+        calling(handler, Many.BOTH) as client,
+        asyncio.timeout(20),
+        asyncio.TaskGroup() as group,
+    ):
+        asked = [group.create_task(client.stream(body())) for _ in range(2)]
+        await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        ended.set()
+        replies = [await one for one in asked]
+        assert [None, "unavailable"] == sorted((one.end.get("error", {}).get("code") for one in replies), key=str)
+        assert {} == (await client.stream(body())).end
+    assert 0 == rpc.EnvelopedExchange.held_for_all
 
 
 async def test_a_request_that_stalls_is_told_so():
