@@ -115,6 +115,33 @@ async def test_a_small_body_of_millions_of_blank_lines_keeps_nobody_waiting(peer
     assert turns > 100  # one for each of the pieces that it is unpacked in
 
 
+@pytest.mark.slow
+async def test_a_caller_who_still_sends_is_told_when_the_gateway_stops(peer):
+    begun = asyncio.Event()
+
+    async def hear(context):
+        await context.read()
+        begun.set()
+        await context.read()
+
+    async def body():
+        yield b'{"text":"a"}\n'
+        await asyncio.Event().wait()
+
+    async def ask(url):
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(url, data=body(), headers={"content-type": NDJSON}) as answer,
+        ):
+            return answer.status, (await answer.json(content_type=None))["reason"]
+
+    peer.methods["Requests"] = hear
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group, served(peer) as gateway:
+        asked = group.create_task(ask(f"http://{gateway.addresses['rest']}/requests"))
+        await begun.wait()
+    assert (503, "overloaded") == asked.result()
+
+
 # What a page of another site may send without asking first (WHATWG Fetch, "CORS-safelisted request-header")
 
 

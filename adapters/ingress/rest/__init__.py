@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from aiohttp.http import HttpRequestParser
@@ -99,6 +99,16 @@ class Config(ListenerConfig):
         return Rest(self, view)
 
 
+@dataclass(slots=True)
+class _Lasting:
+    """An exchange that may last longer than a drain."""
+
+    streams: bool
+    """It may have many replies."""
+    ended: bool = False
+    """By us: its caller is told so."""
+
+
 class Rest:
     """See `Ingress`."""
 
@@ -117,7 +127,7 @@ class Rest:
             ConnectUnary(view),
             Plain(view),
         )
-        self._streams: dict[asyncio.Task[object], bool] = {}
+        self._lasting: dict[asyncio.Task[object], _Lasting] = {}
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Address]:
@@ -150,14 +160,19 @@ class Rest:
             await self._drain(server)
 
     async def _drain(self, server: Listening) -> None:
-        """Streams are ended one by one over the first half of the time that is left; then whoever is left is cut."""
+        """Streams of replies are ended one by one over the first half of the time that is left, and streams of requests, which
+        may yet end by themselves, in its last quarter; then whoever is left is cut.
+        """
         loop = asyncio.get_running_loop()
         until = self._view.drain_until or loop.time()
         server.pre_shutdown()
         left = max(0.0, until - loop.time())
-        streams = [task for task in self._streams if not task.done()]
+        streams = [task for task, lasting in self._lasting.items() if lasting.streams]
         for number, task in enumerate(streams):
             loop.call_later(left / 2 * number / len(streams), self._end, task)
+        for task, lasting in self._lasting.items():
+            if not lasting.streams:
+                loop.call_later(left * 3 / 4, self._end, task)
         if server.open:
             server.emptied.clear()
             with suppress(TimeoutError):
@@ -166,8 +181,8 @@ class Rest:
         await server.shutdown(0.1)
 
     def _end(self, task: asyncio.Task[object]) -> None:
-        if task in self._streams:
-            self._streams[task] = True
+        if task in self._lasting:
+            self._lasting[task].ended = True
             task.cancel(Reason.OVERLOADED)
 
     async def _handle(self, request: BaseRequest) -> StreamResponse:
@@ -175,8 +190,8 @@ class Rest:
         exchange, endpoint = self._open(request)
         answer: Answer | Outflow
         try:
-            if exchange.streams:
-                answer = await self._stream(exchange, endpoint)
+            if exchange.streams or exchange.uploads:
+                answer = await self._last(exchange, endpoint)
             else:
                 await endpoint.handler(exchange)
                 answer = exchange.answer()
@@ -186,23 +201,23 @@ class Rest:
             answer.force_close()
         return answer.response
 
-    async def _stream(self, exchange: HttpExchange, endpoint: Endpoint) -> Answer | Outflow:
+    async def _last(self, exchange: HttpExchange, endpoint: Endpoint) -> Answer | Outflow:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  aiohttp runs each handler in a task
-        self._streams[task] = False
+        lasting = self._lasting[task] = _Lasting(exchange.streams)
         try:
             await endpoint.handler(exchange)
-            return await exchange.finish()
+            return await exchange.finish() if exchange.streams else exchange.answer()
         except GatewayError as error:
             return exchange.failure(error)
         except asyncio.CancelledError:
-            if not self._streams[task]:
+            if not lasting.ended:
                 raise
             stopping = CallerError(Reason.OVERLOADED, "the gateway is stopping; go on elsewhere", outcome=Outcome.UNKNOWN)
             return exchange.failure(stopping)
         finally:
             exchange.close()
-            del self._streams[task]
+            del self._lasting[task]
 
     def _open(self, request: BaseRequest) -> tuple[HttpExchange, Endpoint]:
         """The exchange of a request, and what will answer it: its route, or a refusal of our own, observed like the rest."""

@@ -33,6 +33,11 @@ class HttpExchange(Exchange):
     streams: bool
     """It may have many replies, so that it is concluded by `finish` and `close`; otherwise `answer` gives it as a whole."""
 
+    @property
+    @abstractmethod
+    def uploads(self) -> bool:
+        """It may have many requests."""
+
     def answer(self) -> Answer:
         """The response, once the handler has returned."""
         raise AssertionError("a stream is finished")
@@ -67,6 +72,10 @@ class RestExchange(HttpExchange):
         self._reply: Message | None = None
         self.body: Body | None = None
         """Of a body that may hold many messages."""
+
+    @property
+    def uploads(self) -> bool:
+        return self.body is not None
 
     async def accept(self, headers: Headers = NO_HEADERS) -> None:
         if not self._headers:

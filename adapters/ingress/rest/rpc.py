@@ -90,6 +90,10 @@ class EnvelopedExchange(HttpExchange):
         self._held: list[bytes] = []
         self._size = 0
 
+    @property
+    def uploads(self) -> bool:
+        return self._many_requests
+
     @abstractmethod
     def fields(self) -> str:
         """The lines of the head that this protocol has beside Content-Type."""

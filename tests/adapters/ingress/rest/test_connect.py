@@ -472,3 +472,26 @@ async def test_a_drain_ends_a_stream_and_says_so():
         reply = await asking
     assert [b"1"] == reply.messages
     assert "unavailable" == reply.end["error"]["code"]
+
+
+async def test_a_drain_ends_what_is_still_sent_and_says_so():
+    begun = asyncio.Event()
+
+    async def handler(exchange):
+        await exchange.receive()
+        begun.set()
+        await exchange.receive()
+
+    async def body():
+        yield framed(b"1")
+        await asyncio.Event().wait()
+
+    made = view(handler, Many.REQUESTS)
+    async with aiohttp.ClientSession() as session:
+        async with asyncio.timeout(20), listening(made) as address:
+            client = Client(session, f"http://{address}")
+            asking = asyncio.get_running_loop().create_task(client.stream(body()))
+            await begun.wait()
+            made.drain_until = asyncio.get_running_loop().time() + 2
+        reply = await asking
+    assert "unavailable" == reply.end["error"]["code"]
