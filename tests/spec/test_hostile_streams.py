@@ -8,9 +8,10 @@ import logging
 from contextlib import asynccontextmanager
 
 import aiohttp
+import grpc
 import pytest
 
-from tests.spec.talk import Peer, served, served_via
+from tests.spec.talk import HttpBody, Peer, served, served_via
 
 NDJSON = "application/x-ndjson"
 PATIENCE_S = 30
@@ -61,6 +62,22 @@ async def test_http_1_0_knows_no_100(peer):
         await asyncio.sleep(0.1)
         writer.write(b"{}")
         assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
+async def test_over_http_1_0_a_body_that_breaks_off_ends_in_a_reset(peer):
+    async def fail(context):
+        await context.read()
+        await context.write(HttpBody(data=b"first").SerializeToString())
+        await context.abort(grpc.StatusCode.NOT_FOUND, "no such file")
+
+    peer.methods["Download"] = fail
+    async with asyncio.timeout(PATIENCE_S), served(peer) as gateway:
+        address = gateway.addresses["rest"]
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(b"GET /download/x HTTP/1.0\r\n\r\n")
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
         writer.close()
 
 

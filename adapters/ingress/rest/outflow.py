@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import cast
 
 from aiohttp.web import BaseRequest, StreamResponse
@@ -115,7 +117,11 @@ class Outflow:
         transport = self._request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the caller is gone")
-        if self.clean and self._chunked and self._request.method != "HEAD":
+        if not self.clean and not self._chunked:
+            # HTTP/1.0 ends a body by closing, so that only a reset says that it is not whole.
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            transport.abort()
+        elif self.clean and self._chunked and self._request.method != "HEAD":
             transport.write(b"0\r\n" + fields_of(self.trailers).encode("latin-1", "replace") + b"\r\n")
 
     @property
