@@ -9,7 +9,7 @@ from dataclasses import replace
 from adapters.grpc.detail import DETAILS, said
 from adapters.grpc.timeout import NAME, seconds_of
 from adapters.ingress.websocket.exchange import Conversation
-from adapters.ingress.websocket.handshake import HANDSHAKE
+from adapters.ingress.websocket.handshake import HANDSHAKE, MAX_FIELDS
 from adapters.ingress.websocket.wire import Wire
 from adapters.websocket.envelope import Envelope, Kind, read, write
 from gateway.errors import CallerError, GatewayError, Outcome, Reason
@@ -19,6 +19,8 @@ from gateway.message import JSON, NO_HEADERS, PROTOBUF, Headers, Many, Message
 from gateway.status import Failure, marks, problem
 
 REQUEST_ID = "x-request-id"
+MAX_FIELD = 8 << 10
+"""Of a header of the first frame: as in a handshake."""
 
 
 class Enveloped(Conversation):
@@ -78,6 +80,9 @@ class Enveloped(Conversation):
     def _begin(self, headers: Headers, *, text: bool) -> None:
         """The call as its first frame completes it: its own headers take the place of the handshake's."""
         self._text = text
+        if len(headers) > MAX_FIELDS or any(len(name) + len(value) > MAX_FIELD for name, value in headers):
+            told = f"a call has {MAX_FIELDS} headers at most, of {MAX_FIELD} bytes each"
+            raise CallerError(Reason.HEADERS_TOO_LARGE, told)
         call, names = self.call, {name for name, _ in headers}
         own = (pair for pair in headers if pair[0] not in HANDSHAKE)
         deadline = call.deadline

@@ -198,6 +198,8 @@ async def test_where_each_message_is_answered_by_itself_an_error_is_one_answer()
         (['{"trailers":{}}'], "protocol", 1002),
         (['{"error":{}}'], "protocol", 1002),
         (['{"headers":{"grpc-timeout":"soon"}}'], "protocol", 1002),
+        (['{"headers":{"x-a":' + json.dumps(["v"] * 101) + "}}"], "headers_too_large", 1009),
+        (['{"headers":{"x-a":"' + "v" * 9000 + '"}}'], "headers_too_large", 1009),
         ([b"\xff"], "malformed", 1007),
     ],
 )
