@@ -106,9 +106,14 @@ class _Node:
     takers: dict[str, tuple[_End, ...]] = field(default_factory=dict)
     """The same for a call: HEAD is one of GET's too, and "*" is every method that is not named."""
 
-    def read(self, verb: str) -> _Node:
-        """Where a path ends whose last colon may begin a verb: it does if any method of this very pattern has that verb."""
-        return self.verbs.get(verb, self)
+    def read(self, path: _Path) -> _Node | None:
+        """Where a path ends whose last colon may begin a verb: it does if any method of this very pattern has that verb. None
+        where the verb would leave nothing of the last segment.
+        """
+        with_verb = self.verbs.get(path.verb)
+        if with_verb is None:
+            return self
+        return with_verb if path.sound else None
 
     def both(self) -> Sequence[_Node]:
         """Where a path ends that ends here: `**` is no segment too."""
@@ -131,7 +136,9 @@ class _Path:
     segments: list[str]
     verb: str = ""
     short: str = ""
-    """Of the raw segment."""
+    """Of the raw segment, what stands before the verb."""
+    sound: bool = True
+    """Whether that is data."""
 
 
 class Table:
@@ -212,7 +219,7 @@ class Table:
         if self._verbs and ":" in raw[-1]:
             short, _, verb = raw[-1].rpartition(":")
             if decode(verb) in self._verbs:
-                return _Path(raw, segments, decode(verb), short)
+                return _Path(raw, segments, decode(verb), short, decode(short) not in _NO_DATA)
         return _Path(raw, segments)
 
 
@@ -233,8 +240,8 @@ def _leaves(root: _Node, path: _Path) -> Iterator[_Node]:
         if 0 <= at < steps:
             segment = segments[at]
             at += 1
-            if node.rest is not None:
-                others.append((node.rest.read(path.verb), _END))
+            if node.rest is not None and (end := node.rest.read(path)) is not None:
+                others.append((end, _END))
             literal = node.literals.get(segment)
             if literal is not None:
                 if node.any is not None:
@@ -256,8 +263,7 @@ def _leaves(root: _Node, path: _Path) -> Iterator[_Node]:
 def _last(node: _Node, path: _Path) -> Iterator[_Node]:
     """Where a path may end after a segment that may end in a verb: for each pattern it does, or it does not, never both."""
     short, verb = decode(path.short), path.verb
-    sound = short not in _NO_DATA
-    base = node.literals.get(short) if sound else None
+    base = node.literals.get(short) if path.sound else None
     whole = node.literals.get(path.segments[-1])
     for end in (base, base and base.rest):
         if end is not None and verb in end.verbs:
@@ -266,8 +272,8 @@ def _last(node: _Node, path: _Path) -> Iterator[_Node]:
         if verb not in end.verbs:
             yield end
     for end in (node.any, node.any and node.any.rest, node.rest):
-        if end is not None and (sound or verb not in end.verbs):
-            yield end.read(verb)
+        if end is not None and (read := end.read(path)) is not None:
+            yield read
 
 
 def _takers(ends: Mapping[str, Sequence[_End]]) -> dict[str, tuple[_End, ...]]:

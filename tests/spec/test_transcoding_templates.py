@@ -222,6 +222,11 @@ def test_an_empty_last_segment_does_not_match(shelves, path):
     assert 404 == shelves.ask("GET", path).status
 
 
+@pytest.mark.parametrize("path", ["/v/:watch", "/w/:zip", "/w/a/:zip", "/w/a/b/:zip", "/w/a/..:zip", "/w/a/%2e:zip"])
+def test_a_verb_behind_an_empty_last_segment_does_not_match(shelves, path):
+    assert 404 == shelves.ask("GET", path).status
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "allow"),
     [
