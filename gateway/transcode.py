@@ -36,10 +36,15 @@ def _converter(source: Format, target: Format, kind: Type | None) -> Callable[[b
         return kind.pack_json
     if kind is not None and source.typed and target.content_types[0] == JSON:
         return kind.unpack_json
-    # A typed target checks while it encodes, so the source need not check as well.
     read = source.codec(kind if source.typed or source.pairs else None).decode
-    encode = target.codec(kind).encode
-    check = kind.check if kind is not None and not (target.typed or source.typed or source.pairs) else None
+    if source is target and kind is not None and kind.binary and source.content_types[0] == JSON:
+        return _held(read, kind)
+    # What a typed source has read is held to its type already.
+    checked = kind is None or source.typed or source.pairs is not None
+    if source is not target:
+        write = target.codec(kind).encode if checked else _writer(target, kind)
+        return lambda body: write(read(body))
+    encode, check = target.codec(kind).encode, None if kind is None or checked else kind.check
 
     def through(body: bytes) -> bytes:
         value = read(body)
@@ -48,19 +53,37 @@ def _converter(source: Format, target: Format, kind: Type | None) -> Callable[[b
         canonical = check(value)
         return body if canonical == value else encode(canonical)
 
-    def across(body: bytes) -> bytes:
-        value = read(body)
-        return encode(check(value) if check else value)
+    return through
 
-    return through if source is target else across
+
+def _held(read: Callable[[bytes], Value], kind: Type) -> Callable[[bytes], bytes]:
+    """JSON that goes out as it came in, held to its type by the shortest way: through its binary form."""
+    pack, show = kind.pack_json, kind.unpack_json
+
+    def held(body: bytes) -> bytes:
+        text = show(pack(body))
+        return body if text == body or read(text) == read(body) else text
+
+    return held
+
+
+def _writer(target: Format, kind: Type | None) -> Callable[[Value], bytes]:
+    """How a value is written, held to its type. A typed target checks while it encodes."""
+    encode = target.codec(kind).encode
+    if kind is None or target.typed:
+        return encode
+    if kind.binary and target.content_types[0] == JSON:
+        pack, show = kind.pack, kind.unpack_json
+        return lambda value: show(pack(value))
+    check = kind.check
+    return lambda value: encode(check(value))
 
 
 def _merging(source: Format, target: Format, kind: Type | None, rule: Rule, convert: Callable[[bytes], bytes]) -> Transcode:
     """Body, path and query as one message."""
     # Without the route's options: a default that is written out would be a field that the caller never named.
     read = source.codec(kind.part.under(JsonOptions()) if source.typed and kind is not None else None).decode
-    encode = target.codec(kind).encode
-    check = kind.check if kind is not None and not target.typed else None
+    write = _writer(target, kind)
     bind = kind.bind(rule) if kind is not None else untyped(rule)
     whole = rule.body == "*"
 
@@ -70,16 +93,14 @@ def _merging(source: Format, target: Format, kind: Type | None, rule: Rule, conv
         # No bytes are a message too where a type says what that is: one that has nothing but defaults.
         if whole and (not given.params if kind is None else body and given is NOTHING_GIVEN):
             return convert(body)
-        value = bind(read(body) if body else ABSENT, given)
-        return encode(check(value) if check else value)
+        return write(bind(read(body) if body else ABSENT, given))
 
     return merged
 
 
 def _naming(read: Pairing, target: Format, kind: Type, rule: Rule) -> Transcode:
     """Names and texts in the place of a body, with path and query as one message: as if the query said it all."""
-    encode = target.codec(kind).encode
-    check = None if target.typed else kind.check
+    write = _writer(target, kind)
     bind = kind.bind(replace(rule, body="", patch=False))
     prefix = f"{rule.body}." if rule.body != "*" else ""
 
@@ -87,8 +108,7 @@ def _naming(read: Pairing, target: Format, kind: Type, rule: Rule) -> Transcode:
         if body and not rule.body:
             raise CallerError(Reason.MALFORMED, "this call has no body")
         pairs = tuple((prefix + name, text) for name, text in read(body, kind)) if body else ()
-        value = bind(ABSENT, Given(given.params, pairs if rule.body == "*" else (*given.query, *pairs)))
-        return encode(check(value) if check else value)
+        return write(bind(ABSENT, Given(given.params, pairs if rule.body == "*" else (*given.query, *pairs))))
 
     return named
 
@@ -116,7 +136,9 @@ def upload(target: Format, kind: Type, rule: Rule) -> Callable[[str], Transcode]
 
     def of(content_type: str) -> Transcode:
         def uploaded(body: bytes, given: Given) -> bytes:
-            return encode(bind({"contentType": content_type, "data": b64encode(body).decode()}, given))
+            # Nothing, and no word of what it is: there is no body.
+            said = {"contentType": content_type, "data": b64encode(body).decode()} if body or content_type else ABSENT
+            return encode(bind(said, given))
 
         return uploaded
 

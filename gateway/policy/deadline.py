@@ -40,14 +40,18 @@ class Deadline:
 
     def __init__(self, seconds: float) -> None:
         self._line = _Line(seconds)
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __call__(self, exchange: Exchange, forward: Handler) -> None:
         call = exchange.call
         many = call.many
         waits = many is Many.REQUESTS or many is Many.BOTH
         line = self._line
-        # Its loop by the task: `get_running_loop` makes a system call for each (before Python 3.12).
-        task = cast("asyncio.Task[None]", asyncio.current_task())
+        # Of the loop that it was last: to ask which one runs is a system call (before Python 3.12).
+        task = None if self._loop is None else asyncio.current_task(self._loop)
+        if task is None:
+            self._loop = asyncio.get_running_loop()
+            task = cast("asyncio.Task[None]", asyncio.current_task(self._loop))
         due = task.get_loop().time() + line.seconds
         own = call.deadline
         if own is not None and (waits or own < due):

@@ -13,7 +13,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from adapters.codec.protobuf.leaf import Field, Shape, default_of, shape_of
 from adapters.codec.protobuf.mask import Mask
 from adapters.codec.protobuf.wellknown import SPECIAL, WRAPPERS
-from adapters.codec.protobuf.wrong import WrongError, refusal
+from adapters.codec.protobuf.wrong import WrongError, refusal, unknown
 from gateway.codec import ABSENT, Bind, Given, Rule, Value
 from gateway.errors import CallerError, Reason
 
@@ -34,7 +34,7 @@ def binding(descriptor: Descriptor, rule: Rule, empty: Callable[[], Value]) -> B
 
     def bind(body: Value, given: Given) -> Value:
         if given.query and rule.unknown_query == "reject":
-            raise refusal(name, WrongError("is no field", given.query[0][0]))
+            raise refusal(name, unknown(given.query[0][0]))
         return nothing if body is ABSENT else body
 
     return bind

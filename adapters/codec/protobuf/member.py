@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from adapters.codec.protobuf.wrong import REQUIRED, WRONG, Renamed, WrongError, located
+from adapters.codec.protobuf.wrong import REQUIRED, WRONG, Renamed, WrongError, located, unknown
 from gateway.codec import Value
 
 _INT64 = range(-(2**63), 2**64)
@@ -47,7 +47,7 @@ def arranging(fields: Sequence[FieldDescriptor], *, lenient: bool) -> Callable[[
                 if key[:1] == "[" and key[-1:] == "]":
                     raise WrongError("is an extension, and none is taken", key)
                 if not lenient:
-                    raise WrongError("is no field", key)
+                    raise unknown(key)
                 try:
                     key.encode()
                     sound(part)

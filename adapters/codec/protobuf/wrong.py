@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from gateway.codec import Value
 from gateway.errors import CallerError, FieldError, Reason
 
 _LONGEST_STEP = 64
+_NAME = re.compile(r"\w{1,64}")
 REQUIRED = "is required"
 
 Step = str | int
@@ -34,6 +37,11 @@ class Renamed(dict[str, Value]):
     def __init__(self) -> None:
         super().__init__()
         self.written: dict[str, str] = {}
+
+
+def unknown(name: str) -> WrongError:
+    """A field that the type does not have. A name that could be none in any contract is not told: it is what the caller says."""
+    return WrongError("is no field", name) if _NAME.fullmatch(name) else WrongError("has an unknown field")
 
 
 def located(error: WrongError | UnicodeEncodeError, value: object, name: str | None, at: Step | None) -> WrongError:

@@ -97,10 +97,15 @@ def test_json_has_the_same_bytes(drawn, proto_names, numbers, defaults):
     packed = ours(kind_of(world).part.pack_json, text.encode())
     note(text)
     if expected is None or packed is None:
-        assert expected is packed
+        assert expected is packed or too_large_for_them(text)
     else:
         same(world, expected, packed)
         assert packed == kind_of(world).part.pack(json.loads(text))
+
+
+def too_large_for_them(text: str) -> bool:
+    """json_format cannot read the largest float that it writes: it compares nine digits of it with the exact value."""
+    return "3.4028235e+38" in text
 
 
 def same(world: World, expected: Any, packed: bytes) -> None:
@@ -197,6 +202,8 @@ def test_json_that_was_spoilt_is_refused_or_has_the_same_bytes(drawn, lenient):
             note(f"ours: {error}")
             assert STRICTER[detail.detail](at(value, detail.pointer))
     else:
-        assert expected is not None
+        if expected is None:
+            assert too_large_for_them(text.decode())
+            return
         same(world, expected, packed)
         assert packed == kind.pack(value)
