@@ -60,7 +60,7 @@ class Plan:
             media,
             raw(route.to, contract, rule),
             route.condition,
-            uploads(route.to, contract, rule),
+            uploads(formats, route.to, contract, rule),
             _around(route.name, binding.protocol, (_observing(running), *marking)) if marking else None,
             route.method_override,
         )

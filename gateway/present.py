@@ -64,9 +64,11 @@ def raw(to: TargetConfig, contract: Contract | None, rule: Rule) -> bool:
     return contract is not None and _is_part(to, contract, rule) and contract.reply.raw(rule.response_body)
 
 
-def uploads(to: TargetConfig, contract: Contract | None, rule: Rule) -> bool:
-    """Whether a request is a google.api.HttpBody: bytes of any media type."""
-    return contract is not None and rule.http and to.verb == "call" and bool(rule.body) and contract.request.raw(rule.body)
+def uploads(formats: Mapping[str, Format], to: TargetConfig, contract: Contract | None, rule: Rule) -> bool:
+    """Whether a request is bytes of any media type: a google.api.HttpBody, or what is never opened."""
+    if to.verb != "call" or not rule.http:
+        return False
+    return formats[to.format].opaque or (contract is not None and bool(rule.body) and contract.request.raw(rule.body))
 
 
 def translation(
@@ -93,6 +95,8 @@ def translation(
             requests.update(dict.fromkeys(form.content_types, transcode(form, asked, kind, rule)))
         if _shown(form, to, contract):
             replies[form.content_types[0]] = _reply(formats, form, to, contract, protocol)
+    if otherwise is None and rule is not None and http and not rule.body:
+        otherwise = _whatever(requests[JSON])
     if contract is not None and rule is not None and _is_part(to, contract, rule):
         replies = _responses(formats, target, contract.reply, rule)
     if isinstance(to, TailTo):
@@ -101,6 +105,11 @@ def translation(
         replies[NDJSON] = replies[JSON]
     opaque = target.opaque and to.verb == "call"
     return Translate(requests, replies, asked.content_types[0], query=http, otherwise=otherwise, opaque=opaque)
+
+
+def _whatever(translated: Transcode) -> Callable[[str], Transcode]:
+    """Where there is no body it does not matter what one says to be."""
+    return lambda _content_type: translated
 
 
 def _unopened(_content_type: str) -> Transcode:

@@ -57,7 +57,7 @@ class Endpoint:
     condition: Condition | None = None
     """Which of the calls that fit the pattern it takes; None for all."""
     uploads: bool = False
-    """Requests are bytes of any media type (google.api.HttpBody), and so are their streams."""
+    """Requests are bytes of any media type (google.api.HttpBody, or a target that takes any), and so are their streams."""
     around: Callable[[Handler], Handler] | None = None
     """What marks every answer of the route (cors): put around what else answers its calls, preflights and refusals of the
     listener's own. None where nothing does.

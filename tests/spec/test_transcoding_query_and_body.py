@@ -321,6 +321,18 @@ def test_a_body_where_the_binding_has_none_is_refused(shelves, method, path, bod
     shelves.refused(method, path, body)
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "application/xml", "application/x-www-form-urlencoded", "image/png"])
+def test_a_body_where_the_binding_has_none_is_refused_whatever_it_says_to_be(shelves, kind):
+    shelves.refused("POST", "/none", b"x", content_type=kind)
+    assert {} == shelves.told("POST", "/none", content_type=kind)
+
+
+@pytest.mark.parametrize("kind", ["application/x-protobuf", "application/protobuf"])
+def test_a_body_may_be_binary(shelves, kind):
+    body = METHODS[ECHO].request.pack({"aString": "x"})
+    assert {"aString": "x"} == shelves.told("POST", "/w", body, content_type=kind, accept="application/json")
+
+
 @pytest.mark.parametrize(
     ("part", "message", "reply"),
     [
@@ -478,6 +490,19 @@ def test_an_http_body_comes_and_goes_as_it_is(shelves, kind, data):
     answer = shelves.ask("POST", "/raw", data, content_type=kind)
     assert (200, data) == (answer.status, answer.body)
     assert kind == answer.headers["content-type"] or not data
+
+
+@pytest.mark.parametrize("kind", ['multipart/form-data; boundary="a b"', "text/plain; charset=iso-8859-1", "Text/Weird; X=Y"])
+def test_an_http_body_has_its_media_type_as_it_came_with_its_parameters(shelves, kind):
+    answer = shelves.ask("POST", "/raw", b"\xe9", content_type=kind)
+    assert (200, b"\xe9", kind) == (answer.status, answer.body, answer.headers["content-type"])
+
+
+def test_an_http_body_of_no_told_media_type_has_none(shelves):
+    shelves.ask("POST", "/raw-part/x", b"\0", content_type="")
+    assert {"aString": "x", "raw": {"data": "AA=="}} == METHODS[ECHO].request.unpack(shelves.last)
+    shelves.ask("POST", "/raw-part/x")
+    assert not METHODS[ECHO].request.unpack(shelves.last).get("raw")
 
 
 def test_an_http_body_may_be_one_field_of_request_and_reply_beside_path_and_query(shelves):

@@ -17,7 +17,7 @@ from adapters.http.request import BODILESS, Outgoing, opener
 from gateway.errors import BackendError, Reason
 from gateway.exchange import EndOfMessages, Exchange
 from gateway.framing import LINES, NDJSON, SSE, ndjson
-from gateway.message import Message
+from gateway.message import BYTES, Message
 from gateway.port import Target
 
 # How many connections are tried while nothing has left: pooled ones may all have been closed by a peer that restarted.
@@ -232,7 +232,7 @@ class Calling:
         data: bytes | BytesIO | AsyncIterator[bytes] | None = None
         if not self._bodiless:
             data = _body(message.body) if upload is None else upload.lines()
-            kind = message.content_type if self._reading.opaque else self._target.content_type
+            kind = (message.content_type or BYTES) if self._reading.opaque else self._target.content_type
             headers["content-type"] = kind if upload is None else NDJSON
         response = None
         try:

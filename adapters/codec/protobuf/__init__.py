@@ -25,7 +25,7 @@ class ProtobufFormat:
     """See `Format`."""
 
     name = "protobuf"
-    content_types: tuple[str, ...] = (PROTOBUF,)
+    content_types: tuple[str, ...] = (PROTOBUF, "application/protobuf")
     typed = True
     opaque = False
     pairs = None

@@ -244,6 +244,8 @@ def default_of(told: FieldDescriptor, *, enum_numbers: bool) -> Value:
         )
     value = told.default_value
     if told.enum_type is not None:
+        if told.enum_type.full_name == "google.protobuf.NullValue":
+            return None
         names = told.enum_type.values_by_number
         return value if enum_numbers or value not in names else names[value].name
     if isinstance(value, bytes):

@@ -44,7 +44,7 @@ class Body:
         self._limit = asked.limits.body
         self._seconds = asked.limits.seconds
         given = headers.get("content-type")
-        kind = media_type(given) if given else JSON
+        kind = (given or "") if raw else media_type(given) if given else JSON
         self._kind = JSON if kind in LINES and not raw else kind
         self._framing = _framing(kind, asked.limits.body, raw=raw)
         encoding = coding(headers)

@@ -58,7 +58,19 @@ class RestExchange(HttpExchange):
     """One body, one response: kept until the handler returns, so that what fails late is still answered as a failure."""
 
     streams = False
-    __slots__ = ("_compress_from", "_headers", "_limit", "_read", "_reply", "_seconds", "_trailers", "body", "call", "request")
+    __slots__ = (
+        "_compress_from",
+        "_headers",
+        "_limit",
+        "_read",
+        "_reply",
+        "_seconds",
+        "_trailers",
+        "body",
+        "call",
+        "raw",
+        "request",
+    )
 
     def __init__(self, call: Call, request: BaseRequest, limits: Limits) -> None:
         self.call = call
@@ -72,6 +84,8 @@ class RestExchange(HttpExchange):
         self._reply: Message | None = None
         self.body: Body | None = None
         """Of a body that may hold many messages."""
+        self.raw = False
+        """The body is bytes of any media type, which stands as it came, its parameters too; "" where none is told."""
 
     @property
     def uploads(self) -> bool:
@@ -92,6 +106,8 @@ class RestExchange(HttpExchange):
         if request.content is not EMPTY_PAYLOAD:
             body = await read_body(request, self.call.headers, self._limit, self._seconds)
         kind = self.call.headers.get("content-type")
+        if self.raw:
+            return Message(body, kind or "")
         return Message(body, media_type(kind) if kind else JSON)
 
     async def send(self, message: Message) -> None:

@@ -76,6 +76,7 @@ class Plain:
         )
         exchange = _exchange((RawExchange if endpoint.raw else StreamExchange) if streams else RestExchange, call, asked)
         exchange.body = body
+        exchange.raw = endpoint.uploads
         # A stream has no length to tell: its head says all that there is to say of it.
         return exchange, Endpoint(endpoint.route, _nothing) if streams and method == "HEAD" else endpoint
 

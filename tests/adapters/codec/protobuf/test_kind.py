@@ -371,3 +371,7 @@ def test_values_and_text_go_the_same_way(whole):
 
 def test_an_object_at_the_top_with_space_around_it_is_taken(whole):
     assert {"anInt": 1} == around(whole, ' \n{"anInt": 1}\t\r\n')
+
+
+def test_the_default_of_a_null_value_is_null(whole):
+    assert whole.pick("nothing")({}) is None
