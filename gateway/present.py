@@ -13,7 +13,7 @@ from gateway.message import JSON, Message
 from gateway.port import TargetConfig
 from gateway.topic.event import EVENT, RECEIPT, mapped, plain
 from gateway.topic.tail import TailTo
-from gateway.transcode import Transcode, transcode, upload
+from gateway.transcode import Transcode, apart, transcode, upload
 from gateway.translate import Present, Translate, downloading, picking, presenting
 
 REMEMBERED_BYTES = 16 << 10
@@ -134,12 +134,14 @@ def opening(formats: Mapping[str, Format], contract: Contract | None, rule: Rule
     replies: dict[str, Present] = {}
     kinds = (contract.request, contract.reply) if contract is not None else (None, None)
     for form in _general(formats, contract):
-        requests.update(dict.fromkeys(form.content_types, transcode(form, json, kinds[0], rule if merging else None)))
+        translated = transcode if merging else apart
+        requests.update(dict.fromkeys(form.content_types, translated(form, json, kinds[0], rule)))
         if form.pairs:
             continue
         replies[form.content_types[0]] = presenting(transcode(json, form, kinds[1]), form.content_types[0])
     replies[SSE] = replies[NDJSON] = replies[JSON]
-    return Translate(requests, replies, JSON, query=rule.http)
+    otherwise = _whatever(requests[JSON]) if rule.http and not rule.body else None
+    return Translate(requests, replies, JSON, query=rule.http, otherwise=otherwise)
 
 
 def opened(formats: Mapping[str, Format], to: TargetConfig, contract: Contract | None) -> Translate:

@@ -98,6 +98,18 @@ def _merging(source: Format, target: Format, kind: Type | None, rule: Rule, conv
     return merged
 
 
+def apart(source: Format, target: Format, kind: Type | None, rule: Rule) -> Transcode:
+    """The body alone, in JSON: path and query stay where they are. An HTTP request without one says null."""
+    convert = _converter(source, target, kind)
+
+    def alone(body: bytes, _given: Given) -> bytes:
+        if body and not rule.body:
+            raise CallerError(Reason.MALFORMED, "this call has no body")
+        return convert(body) if body or not rule.http else b"null"
+
+    return alone
+
+
 def _naming(read: Pairing, target: Format, kind: Type, rule: Rule) -> Transcode:
     """Names and texts in the place of a body, with path and query as one message: as if the query said it all."""
     write = _writer(target, kind)

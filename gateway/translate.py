@@ -66,6 +66,10 @@ class _Translated(Wrapper):
         transcoded = translate.requests.get(kind)
         if transcoded is None and translate.otherwise is not None:
             transcoded = translate.otherwise(kind)
+        if transcoded is None and not message.body:
+            # Nothing is of no media type, whatever its sender's library says (aiohttp's: application/octet-stream).
+            kind = JSON
+            transcoded = translate.requests.get(kind)
         if transcoded is None:
             raise CallerError(
                 Reason.UNSUPPORTED, "this media type is not served here", details=(Allowed(tuple(translate.requests)),)

@@ -299,6 +299,9 @@ def test_a_body_that_is_not_of_its_field_is_refused_with_the_path(shelves, part,
 def test_a_missing_body_is_an_empty_message(shelves, path):
     assert {} == shelves.told("POST", path)
     assert b"" == shelves.last
+    # Many a client says of nothing too what it is.
+    assert {} == shelves.told("POST", path, b"", content_type="application/octet-stream")
+    assert b"" == shelves.last
 
 
 def test_null_for_a_body_that_is_one_field_is_an_unset_field(shelves):

@@ -28,6 +28,7 @@ backends:
       eu: {body: {at: eu}}
       us: {body: {at: us}}
       all: {body: {at: all}}
+      echo: {echo: true}
   erp: {kind: http, url: "%(erp)s"}
 routes:
   - name: stock
@@ -54,6 +55,10 @@ routes:
     when: {rest: "POST /erp"}
     policies: [{kind: map, request: {id: =body.n, tags: =body.tags}, reply: {was: =body}}]
     to: {backend: erp, call: POST /form, format: form}
+  - name: bare
+    when: {rest: ["GET /bare/{id}", "POST /bare/{id}"]}
+    policies: [{kind: map, request: {id: =params.id, q: =query.?q, body: =body}, reply: {got: =body}}]
+    to: {backend: stub, call: echo}
   - {name: eu, when: {rest: "GET /where"}, if: 'headers["x-region"] == "eu"', to: {backend: stub, call: eu}}
   - {name: us, when: {rest: "GET /where"}, if: query.region == "us", to: {backend: stub, call: us}}
   - {name: all, when: {rest: "GET /where"}, to: {backend: stub, call: all}}
@@ -109,6 +114,17 @@ async def test_a_callers_contract_and_a_targets_own_shape_meet_in_a_map(http, ga
     async with rpc(str(gateway.addresses["rpc"])) as caller:
         level = await caller.call("shop.v1.Stock/Get", sku="tea")
     assert ("tea", 42) == (level.sku, level.quantity)
+
+
+async def test_a_call_without_a_body_is_mapped_from_path_and_query_and_its_body_is_null(http):
+    for ask in (http.get, http.post):
+        async with ask("/bare/7?q=x") as answer:
+            assert (200, {"got": {"id": "7", "q": "x", "body": None}}) == (answer.status, await answer.json())
+
+
+async def test_a_call_that_has_no_body_and_is_mapped_refuses_one(http):
+    async with http.get("/bare/7", data=b'{"a": 1}') as answer:
+        assert (400, "malformed") == (answer.status, (await answer.json(content_type=None))["reason"])
 
 
 @pytest.mark.parametrize(

@@ -83,8 +83,11 @@ class Config(ListenerConfig):
 
     @classmethod
     def calls(cls, contract: Contract) -> Sequence[HttpBinding]:
-        unknown = "a request with this method is answered 501 before it is routed"
-        return [one if one.wrong or one.method in _ROUTED else replace(one, wrong=unknown) for one in contract.http]
+        own, unknown = "OPTIONS is answered for every path", "a request with this method is answered 501 before it is routed"
+        return [
+            one if one.wrong or one.method in _ROUTED else replace(one, wrong=own if one.method == "OPTIONS" else unknown)
+            for one in contract.http
+        ]
 
     @classmethod
     def rule(cls, method: str) -> Rule:
