@@ -23,11 +23,13 @@ _HTTP_BODY = "google.api.HttpBody"
 Names = tuple[str, ...]
 
 
-def binding(descriptor: Descriptor, rule: Rule, empty: Callable[[], Value]) -> Bind:
-    """See `Type.bind`. `empty`: the JSON of a message with nothing set, asked where that is not an object of its fields."""
+def binding(descriptor: Descriptor, rule: Rule, empty: Callable[[], Value], made: dict[str, Shape]) -> Bind:
+    """See `Type.bind`. `empty`: the JSON of a message with nothing set, asked where that is not an object of its fields.
+    `made`: the shapes of the contract's types.
+    """
     name: str = descriptor.full_name
     if name not in SPECIAL | WRAPPERS:
-        return _Binding(shape_of(descriptor, {}), rule).bind
+        return _Binding(shape_of(descriptor, made), rule).bind
     if rule.variables or rule.body not in {"*", ""}:
         raise ValueError(f"{name} has no fields in its JSON form, so only a whole body can be one")
     nothing = empty()

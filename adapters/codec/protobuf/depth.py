@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError
-from google.protobuf.message_factory import GetMessageClass
 
+from adapters.codec.protobuf.runtime import class_of
 from adapters.codec.protobuf.wrong import WrongError
 from gateway.codec import Value
 from gateway.jsontext import MAX_DEPTH
@@ -27,7 +26,7 @@ def over_deep() -> WrongError:
 
 def bounded(read: Callable[[Value], bytes], descriptor: Descriptor) -> Callable[[Value], bytes]:
     """A reader that refuses what is nested too deeply; of a type that can be."""
-    kind: Any = GetMessageClass(descriptor)
+    kind = class_of(descriptor)
 
     def bounded(value: Value) -> bytes:
         if not too_deep(value, UNBOUNDED):

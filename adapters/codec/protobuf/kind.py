@@ -10,11 +10,12 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
-from google.protobuf.message_factory import GetMessageClass
 
 from adapters.codec.protobuf.bind import binding, is_raw, picking
 from adapters.codec.protobuf.depth import UNBOUNDED, bounded, check_depth, is_shallow, over_deep
+from adapters.codec.protobuf.leaf import Shape
 from adapters.codec.protobuf.reader import Readers
+from adapters.codec.protobuf.runtime import class_of
 from adapters.codec.protobuf.scan import scan, scan_once
 from adapters.codec.protobuf.schema import leaves, told
 from adapters.codec.protobuf.writer import Writers
@@ -31,6 +32,7 @@ class Pool:
 
     def __init__(self, pool: DescriptorPool) -> None:
         self.pool = pool
+        self.shapes: dict[str, Shape] = {}
         self._readers: dict[tuple[bool, bool], Readers] = {}
         self._writers: dict[tuple[JsonOptions, bool], Writers] = {}
 
@@ -55,7 +57,7 @@ class MessageType:
         self.options = options
         self.fields: tuple[str, ...] = tuple(name for field in descriptor.fields for name in (field.name, field.json_name))
         self.columns = tuple(field.name if options.proto_names else field.json_name for field in descriptor.fields)
-        self._class: Any = GetMessageClass(descriptor)
+        self._class: Any = class_of(descriptor)
         self._pool = pool
         self._whole = whole
 
@@ -146,7 +148,7 @@ class MessageType:
         return lambda value: unpack(pack(value))
 
     def bind(self, rule: Rule) -> Bind:
-        return binding(self.descriptor, rule, lambda: self.unpack(b""))
+        return binding(self.descriptor, rule, lambda: self.unpack(b""), self._pool.shapes)
 
     def pick(self, field: str) -> Callable[[Value], Value]:
         return picking(self.descriptor, field, enum_numbers=self.options.enum_numbers)

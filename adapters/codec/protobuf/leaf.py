@@ -90,26 +90,38 @@ class Field:
 
 def shape_of(descriptor: Descriptor, made: dict[str, Shape]) -> Shape:
     """The shape of a type and of all that are inside it. `made` remembers them by name."""
-    known = made.get(descriptor.full_name)
-    if known is not None:
-        return known
-    shape = made[descriptor.full_name] = Shape(descriptor.full_name)
-    fields = [_field(one, made) for one in descriptor.fields]
+    # In a loop: a chain of types may be longer than Python's recursion.
+    waiting: list[Descriptor] = []
+
+    def of(kind: Descriptor) -> Shape:
+        if kind.full_name not in made:
+            made[kind.full_name] = Shape(kind.full_name)
+            waiting.append(kind)
+        return made[kind.full_name]
+
+    whole = of(descriptor)
+    while waiting:
+        kind = waiting.pop()
+        _fill(made[kind.full_name], kind, of)
+    return whole
+
+
+def _fill(shape: Shape, descriptor: Descriptor, of: Callable[[Descriptor], Shape]) -> None:
+    fields = [_field(one, of) for one in descriptor.fields]
     shape.fields = {name: one for one in fields for name in (one.json_name, one.name)}
     shape.masks = tuple(
         one
         for one, told in zip(fields, descriptor.fields, strict=True)
         if not told.is_repeated and told.message_type is not None and told.message_type.full_name == "google.protobuf.FieldMask"
     )
-    return shape
 
 
-def _field(told: FieldDescriptor, made: dict[str, Shape]) -> Field:
+def _field(told: FieldDescriptor, of: Callable[[Descriptor], Shape]) -> Field:
     oneof = told.containing_oneof
     others = [other for other in oneof.fields if other.name != told.name] if oneof is not None else []
     rivals = frozenset(name for other in others for name in (other.name, other.json_name))
     read, kind = None if is_map(told) else reader(told), told.message_type
-    shape = shape_of(kind, made) if _is_open(told) and kind is not None else None
+    shape = of(kind) if _is_open(told) and kind is not None else None
     why = "" if read is not None else _why(told)
     return Field(
         told.name, told.json_name, rivals, oneof.name if oneof is not None and others else "", told.is_repeated, read, shape, why

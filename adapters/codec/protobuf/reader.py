@@ -116,10 +116,16 @@ class Readers:
         self._enums: dict[str, tuple[str, str]] = {}
         self._tables: dict[bytes, str] = {}
         self._inside: dict[str, tuple[Descriptor, Read]] = {}
+        self._unwritten: list[tuple[str, Descriptor]] = []
 
     def of(self, descriptor: Descriptor) -> Read:
         """The reader of a type. It raises WrongError or UnicodeEncodeError."""
-        return self._source.function(self._name(descriptor))
+        name = self._name(descriptor)
+        # In a loop: a chain of types may be longer than Python's recursion.
+        while self._unwritten:
+            own, kind = self._unwritten.pop()
+            self._source.add(f"{own}(value)", self._wrapper(kind) if kind.full_name in WRAPPERS else self._message(kind))
+        return self._source.function(name)
 
     def named(self, name: str) -> tuple[Descriptor, Read]:
         """The reader of the type that an Any names. Raises KeyError."""
@@ -140,8 +146,7 @@ class Readers:
                 return name
             # Before its body: a type may hold itself.
             name = self._names[descriptor.full_name] = self._source.reserve("read")
-            wrapper = descriptor.full_name in WRAPPERS
-            self._source.add(f"{name}(value)", self._wrapper(descriptor) if wrapper else self._message(descriptor))
+            self._unwritten.append((name, descriptor))
         return name
 
     def _wrapper(self, descriptor: Descriptor) -> list[str]:

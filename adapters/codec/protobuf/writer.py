@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message_factory import GetMessageClass
 
 from adapters.codec.protobuf import text
+from adapters.codec.protobuf.runtime import class_of
 from adapters.codec.protobuf.shape import entry, is_map, is_required
 from adapters.codec.protobuf.source import Source, indented
 from adapters.codec.protobuf.wellknown import SPECIAL, WRAPPERS, special_writer
@@ -58,17 +58,23 @@ class Writers:
         self._enums: dict[str, str] = {}
         self._verified: dict[str, bool] = {}
         self._inside: dict[str, tuple[type[Any], Write]] = {}
+        self._unwritten: list[tuple[str, Descriptor]] = []
 
     def of(self, descriptor: Descriptor) -> Write:
         """The writer of a type. It raises WrongError, and DecodeError for what an Any holds."""
-        return self._source.function(self._name(descriptor))
+        name = self._name(descriptor)
+        # In a loop: a chain of types may be longer than Python's recursion.
+        while self._unwritten:
+            own, kind = self._unwritten.pop()
+            self._source.add(f"{own}(m)", self._wrapper(kind) if kind.full_name in WRAPPERS else self._message(kind))
+        return self._source.function(name)
 
     def named(self, name: str) -> tuple[type[Any], Write]:
         """The class and the writer of the type that an Any names. Raises KeyError."""
         found = self._inside.get(name)
         if found is None:
             descriptor = self._pool.FindMessageTypeByName(name)
-            found = self._inside[name] = GetMessageClass(descriptor), self.of(descriptor)
+            found = self._inside[name] = class_of(descriptor), self.of(descriptor)
         return found
 
     def _name(self, descriptor: Descriptor) -> str:
@@ -80,8 +86,7 @@ class Writers:
                 return name
             # Before its body: a type may hold itself.
             name = self._names[descriptor.full_name] = self._source.reserve("write")
-            wrapper = descriptor.full_name in WRAPPERS
-            self._source.add(f"{name}(m)", self._wrapper(descriptor) if wrapper else self._message(descriptor))
+            self._unwritten.append((name, descriptor))
         return name
 
     def _wrapper(self, descriptor: Descriptor) -> list[str]:
@@ -91,7 +96,7 @@ class Writers:
         fields = sorted(descriptor.fields, key=lambda field: field.number)
         if not fields:
             return ["return '{}'"]
-        kind = GetMessageClass(descriptor)
+        kind = class_of(descriptor)
         # By the class: a field may be called HasField.
         has, which = (self._source.constant(getattr(kind, name), "call") for name in ("HasField", "WhichOneof"))
         own = [f"f{at}" for at in range(len(fields))]
