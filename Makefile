@@ -37,7 +37,7 @@ test: env ## Run every check and every test, with a real Kafka
 	@tools/test
 
 .PHONY: test-quick
-test-quick: env ## Run what needs no broker and is not slow, in under a minute
+test-quick: env ## Run what needs no broker and is not slow, in about three minutes
 	@$(BIN)/python -m pytest -q -m "not broker and not slow" --kafka=none
 
 .PHONY: check fresh lint types floors
