@@ -33,14 +33,28 @@ class Schemas:
         """`comments`: what the source says of a type, a field or a method, by its full name."""
         self.comments: Mapping[str, str] = comments or {}
         self._made: dict[tuple[str, str], Schema] = {}
+        self._unmade: list[tuple[tuple[str, str], Callable[[], Schema]]] = []
+        self._making = False
 
     def refer(self, name: str, variant: str, make: Callable[[], Schema]) -> Schema:
         """A reference to the schema of a name; `make` is called where there is none yet, and may refer to the same."""
         key = (name, variant)
         if key not in self._made:
             self._made[key] = {}
-            self._made[key] = make()
+            self._unmade.append((key, make))
+            if not self._making:
+                self._make()
         return {"$ref": f"{PLACE}{name}\0{variant}"}
+
+    def _make(self) -> None:
+        """Make what is referred to, in a loop: a chain of types may be longer than Python's recursion."""
+        self._making = True
+        try:
+            while self._unmade:
+                key, make = self._unmade.pop()
+                self._made[key] = make()
+        finally:
+            self._making = False
 
     def told(self, document: Schema) -> Schema:
         """A document with its references in their last form, and every schema that it refers to among its components.

@@ -17,6 +17,8 @@ from adapters.codec.protobuf.wellknown import SPECIAL, WRAPPERS
 from gateway.codec import JsonOptions
 from gateway.schema import Leaf, Schema, Schemas, nullable
 
+MOST_LEAVES = 500
+MOST_LEVELS = 32
 _HOLDERS = frozenset({"google.protobuf.Struct", "google.protobuf.ListValue"})
 
 
@@ -141,17 +143,42 @@ def told(
 
 
 def leaves(descriptor: Descriptor, schemas: Schemas, without: Sequence[str]) -> Iterator[Leaf]:
-    """What may be said of a message in path and query: its scalars and repeated scalars. A type inside itself has no end:
-    what is deeper is for a body to say.
+    """What may be said of a message in path and query: its scalars and repeated scalars. A type inside itself has no end, and
+    types that lead to many others have a great many: what is deeper is for a body to say.
     """
-    yield from _leaves(descriptor, schemas, without, ((descriptor, None),))
+    yield from _leaves(descriptor, schemas, without, ((descriptor, None),), _levels(descriptor))
+
+
+def _levels(descriptor: Descriptor) -> int:
+    """So many levels of a type are told that their fields are not more than MOST_LEAVES; the first in any case."""
+    levels, told = 1, len(descriptor.fields)
+    level: list[Descriptor] = [descriptor]
+    while level:
+        level = [kind for one in level for field in one.fields if (kind := _opened(field)) is not None]
+        told += sum(len(kind.fields) for kind in level)
+        if told > MOST_LEAVES:
+            break
+        levels += 1
+        if levels > MOST_LEVELS:
+            break
+    return levels
+
+
+def _opened(field: FieldDescriptor) -> Descriptor | None:
+    """The message whose own fields path and query may say."""
+    kind: Descriptor | None = field.message_type
+    return None if kind is None or field.is_repeated or wellknown.is_known(kind) else kind
 
 
 def _leaves(
-    descriptor: Descriptor, schemas: Schemas, without: Sequence[str], way: Sequence[tuple[Descriptor, FieldDescriptor | None]]
+    descriptor: Descriptor,
+    schemas: Schemas,
+    without: Sequence[str],
+    way: Sequence[tuple[Descriptor, FieldDescriptor | None]],
+    levels: int,
 ) -> Iterator[Leaf]:
     for field in _left(descriptor, without):
-        kind = field.message_type
+        kind = _opened(field)
         above = [field for _, field in way if field is not None]
         leaf = _leaf(field)
         if leaf is not None:
@@ -162,8 +189,8 @@ def _leaves(
                 schema = {**schema, "description": comment}
             steps = (*above, field)
             yield Leaf(".".join(step.json_name for step in steps), ".".join(step.name for step in steps), schema)
-        elif kind is not None and not field.is_repeated and not wellknown.is_known(kind) and all(kind != one for one, _ in way):
-            yield from _leaves(kind, schemas, _inside(without, field), (*way, (kind, field)))
+        elif kind is not None and levels > 1 and all(kind != one for one, _ in way):
+            yield from _leaves(kind, schemas, _inside(without, field), (*way, (kind, field)), levels - 1)
 
 
 def _leaf(field: FieldDescriptor) -> Schema | None:

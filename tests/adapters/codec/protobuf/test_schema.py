@@ -7,7 +7,10 @@ import json
 
 import jsonschema_rs
 import pytest
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet
 
+from adapters.codec.protobuf import FORMAT
+from adapters.codec.protobuf.schema import MOST_LEAVES
 from gateway.codec import JsonOptions
 from gateway.errors import CallerError
 from gateway.plan import plan
@@ -148,3 +151,18 @@ def test_what_the_source_says_is_told():
     schemas = Schemas({"every.v1.Scalar": "Every scalar.", "every.v1.Scalar.an_int32": "A number."})
     told = schemas.told(kind("Scalars").schema(schemas, sent=True))["components"]["schemas"]["every.v1.Scalar"]
     assert ("Every scalar.", "A number.") == (told["description"], told["properties"]["anInt32"]["description"])
+
+
+def test_of_types_that_lead_to_a_great_many_fields_only_the_first_levels_are_leaves():
+    file = FileDescriptorProto(name="wide.proto", package="wide", syntax="proto3")
+    for number in range(60):
+        message = file.message_type.add(name=f"T{number}")
+        message.field.add(name="name", number=1, type=FieldDescriptorProto.TYPE_STRING, label=1)
+        for at, name in enumerate(("left", "right"), 2):
+            kind = f".wide.T{(number * at + 1) % 60}"
+            message.field.add(name=name, number=at, type=FieldDescriptorProto.TYPE_MESSAGE, label=1, type_name=kind)
+    file.service.add(name="S").method.add(name="M", input_type=".wide.T0", output_type=".wide.T0")
+    wide = FORMAT.contracts([FileDescriptorSet(file=[file]).SerializeToString()]).methods["wide.S/M"].request
+    paths = [leaf.path for leaf in wide.leaves(Schemas())]
+    assert {"name", "left.name", "right.name", "left.right.name"} <= set(paths)
+    assert MOST_LEAVES > len(paths)
