@@ -55,7 +55,7 @@ def _route(
     line = f"{config.source.file}:{config.source.line(own)}"
     for protocol, (wire, *_) in wires.items():
         for call in wire.calls(contract):
-            text = f"{call.method} {call.path}".strip()
+            text = " ".join(part for part in (call.method, call.path) if part)
             origin = call.origin or line
             if call.wrong:
                 left_out.append(LeftOut(protocol, text, origin, call.wrong))

@@ -117,6 +117,8 @@ def test_a_wildcard_is_one_segment_and_no_path_matches_in_part(shelves, path):
         ("/{shelf=/a}", "an empty segment"),
         ("/a?b=c", "a query string is no part of a path"),
         ("/a b", "white space"),
+        ("/a ", "white space"),
+        (" /a", "starts with /"),
         ("/a:", "an empty verb"),
         ("/a%2", "a malformed %-escape"),
         ("/a%zz", "a malformed %-escape"),

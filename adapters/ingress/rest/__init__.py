@@ -79,7 +79,7 @@ class Config(ListenerConfig):
         method, _, path = when.partition(" ")
         if method not in _ROUTED or not path:
             raise ValueError(f"{when!r}: a REST call is written METHOD /path, for example GET /stock/{{sku}}")
-        return method, path.strip()
+        return method, path
 
     @classmethod
     def calls(cls, contract: Contract) -> Sequence[HttpBinding]:
