@@ -51,7 +51,12 @@ def offers(formats: Mapping[str, Format], to: TargetConfig, contract: Contract |
         return ()
     if _is_part(to, contract, rule):
         return (JSON,)
-    return tuple(form.content_types[0] for form in _callers(formats, to, contract) if _shown(form, to, contract))
+    return tuple(name for form in _callers(formats, to, contract) if _shown(form, to, contract) for name in _names(form))
+
+
+def _names(form: Format) -> tuple[str, ...]:
+    """What replies in a format are called: by all the names of one that has several for the same bytes."""
+    return form.content_types if form.typed else form.content_types[:1]
 
 
 def _is_part(to: TargetConfig, contract: Contract | None, rule: Rule) -> bool:
@@ -94,7 +99,7 @@ def translation(
         if otherwise is None and (form.name == "json" or form.pairs or rule is None or rule.body in {"*", ""}):
             requests.update(dict.fromkeys(form.content_types, transcode(form, asked, kind, rule)))
         if _shown(form, to, contract):
-            replies[form.content_types[0]] = _reply(formats, form, to, contract, protocol)
+            replies.update({name: _reply(formats, form, to, contract, protocol, name) for name in _names(form)})
     if otherwise is None and rule is not None and http and not rule.body:
         otherwise = _whatever(requests[JSON])
     if contract is not None and rule is not None and _is_part(to, contract, rule):
@@ -138,7 +143,8 @@ def opening(formats: Mapping[str, Format], contract: Contract | None, rule: Rule
         requests.update(dict.fromkeys(form.content_types, translated(form, json, kinds[0], rule)))
         if form.pairs:
             continue
-        replies[form.content_types[0]] = presenting(transcode(json, form, kinds[1]), form.content_types[0])
+        shown = transcode(json, form, kinds[1])
+        replies.update({name: presenting(shown, name) for name in _names(form)})
     replies[SSE] = replies[NDJSON] = replies[JSON]
     otherwise = _whatever(requests[JSON]) if rule.http and not rule.body else None
     return Translate(requests, replies, JSON, query=rule.http, otherwise=otherwise)
@@ -149,12 +155,15 @@ def opened(formats: Mapping[str, Format], to: TargetConfig, contract: Contract |
     return replace(translation(formats, to, contract, "", None), shown=JSON)
 
 
-def _reply(formats: Mapping[str, Format], form: Format, to: TargetConfig, contract: Contract | None, protocol: str) -> Present:
+def _reply(
+    formats: Mapping[str, Format], form: Format, to: TargetConfig, contract: Contract | None, protocol: str, name: str
+) -> Present:
+    """A reply in a format. `name`: its media type."""
     if isinstance(to, TailTo):
         # Where replies are the contract's own, in JSON too, an event is its mapping.
         if (form.typed or (form.name == "json" and protocol in _RPC)) and contract is not None and contract.reply.name == EVENT:
             encode = form.codec(contract.reply).encode
-            return _enveloped(lambda message: encode(mapped(message)), form.content_types[0])
+            return _enveloped(lambda message: encode(mapped(message)), name)
         if form.name == "json" and (to.envelope or protocol == "websocket" or formats[to.format].opaque):
             codec = form.codec(None)
             return _enveloped(lambda message: codec.encode(plain(message)), JSON)
@@ -164,7 +173,7 @@ def _reply(formats: Mapping[str, Format], form: Format, to: TargetConfig, contra
         return lambda message: message
     source = formats["json"] if own else formats[to.format]
     kind = None if contract is None or (own and not form.typed) else contract.reply
-    return presenting(transcode(source, form, kind), form.content_types[0])
+    return presenting(transcode(source, form, kind), name)
 
 
 def _bare(formats: Mapping[str, Format], form: Format, to: TargetConfig, contract: Contract | None) -> Present:

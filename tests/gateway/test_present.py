@@ -93,7 +93,7 @@ async def test_a_receipt_is_not_packed_into_another_message(spoken, methods, for
 def test_what_replies_can_be_had_in_depends_on_the_contract_and_the_target(formats, methods):
     tail = TailTo(backend="b", tail="t")
     assert (JSON,) == offers(formats, tail, None)
-    assert (JSON, PROTOBUF) == offers(formats, tail, methods["shop.v1.Orders/Watch"])
+    assert (JSON, PROTOBUF, "application/protobuf") == offers(formats, tail, methods["shop.v1.Orders/Watch"])
     assert (JSON, TEXT) == offers(formats, TailTo(backend="b", tail="t", format="text"), None)
 
 

@@ -334,6 +334,9 @@ def test_a_body_where_the_binding_has_none_is_refused_whatever_it_says_to_be(she
 def test_a_body_may_be_binary(shelves, kind):
     body = METHODS[ECHO].request.pack({"aString": "x"})
     assert {"aString": "x"} == shelves.told("POST", "/w", body, content_type=kind, accept="application/json")
+    for asked in ({"content_type": kind}, {"content_type": kind, "accept": kind}):
+        answer = shelves.ask("POST", "/w", body, **asked)
+        assert (200, kind, body) == (answer.status, answer.headers["content-type"], answer.body)
 
 
 @pytest.mark.parametrize(
