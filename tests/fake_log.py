@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 
-from adapters.backend.local.topic import murmur2
+from gateway.embedded.topic import murmur2
 from gateway.errors import BackendError, CallerError, GatewayError, Reason
 from gateway.message import Message
 from gateway.port import Record

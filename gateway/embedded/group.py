@@ -7,9 +7,9 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from adapters.backend.local.commits import Commits
-from adapters.backend.local.log import LocalLog
-from adapters.backend.local.topic import Partition
+from gateway.embedded.commits import Commits
+from gateway.embedded.log import LocalLog
+from gateway.embedded.topic import Partition
 from gateway.errors import BackendError, GatewayError, Reason
 from gateway.port import Deliver, Record, Subscription
 from gateway.task import Tasks

@@ -7,7 +7,7 @@ from aiokafka.partitioner import murmur2 as theirs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.backend.local.topic import Partition, Topic, is_name, murmur2
+from gateway.embedded.topic import Partition, Topic, is_name, murmur2
 
 
 # From Kafka's own UtilsTest.testMurmur2, as unsigned.

@@ -9,9 +9,9 @@ from itertools import islice
 
 from pydantic import Field
 
-from adapters.backend.local.log import LocalLog
-from adapters.backend.local.store import Held, Store
-from adapters.backend.local.topic import Partition
+from gateway.embedded.log import LocalLog
+from gateway.embedded.store import Held, Store
+from gateway.embedded.topic import Partition
 from gateway.part import Part
 
 TRIM_RECORDS = 1000

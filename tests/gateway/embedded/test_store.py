@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from adapters.backend.local.store import MEMORY, Batch, Held, Store, StoreError, offset_of, record_id
+from gateway.embedded.store import MEMORY, Batch, Held, Store, StoreError, offset_of, record_id
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_progress_is_kept_by_consumer_and_partition(store):
 
 def test_the_write_ahead_log_is_folded_into_the_file(store, path, monkeypatch):
     assert not store.checkpoint_due
-    monkeypatch.setattr("adapters.backend.local.store.CHECKPOINT_BYTES", 1)
+    monkeypatch.setattr("gateway.embedded.store.CHECKPOINT_BYTES", 1)
     store.commit(batch(*range(300), new=True))
     assert store.checkpoint_due
     store.checkpoint()

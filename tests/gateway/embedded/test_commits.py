@@ -7,10 +7,10 @@ import threading
 
 import pytest
 
-from adapters.backend.local import commits as module
-from adapters.backend.local.commits import Commits
-from adapters.backend.local.store import Batch, InDoubtError, StoreError
-from adapters.backend.local.topic import Partition, Topic
+from gateway.embedded import commits as module
+from gateway.embedded.commits import Commits
+from gateway.embedded.store import Batch, InDoubtError, StoreError
+from gateway.embedded.topic import Partition, Topic
 from gateway.errors import BackendError, Outcome, Reason
 from gateway.message import Message
 from gateway.status import outcome_of

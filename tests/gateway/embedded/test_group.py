@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from adapters.backend.local import Config, group
+from adapters.backend.local import Config
+from gateway.embedded import group
 from gateway.errors import BackendError, CallerError, Reason
 from gateway.message import Message
 from gateway.port import Subscription

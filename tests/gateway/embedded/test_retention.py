@@ -7,8 +7,9 @@ import asyncio
 import pytest
 from pydantic import ValidationError
 
-from adapters.backend.local import Config, retention
-from adapters.backend.local.retention import Retention
+from adapters.backend.local import Config
+from gateway.embedded import retention
+from gateway.embedded.retention import Retention
 from gateway.message import Message
 from tests.contract.log import everything, soon
 

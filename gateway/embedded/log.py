@@ -7,9 +7,9 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from adapters.backend.local.commits import OVERHEAD, Commits, Written
-from adapters.backend.local.store import Held, Row, StoreError, offset_of
-from adapters.backend.local.topic import NAMES, Partition, Topic, is_name
+from gateway.embedded.commits import OVERHEAD, Commits, Written
+from gateway.embedded.store import Held, Row, StoreError, offset_of
+from gateway.embedded.topic import NAMES, Partition, Topic, is_name
 from gateway.errors import BackendError, CallerError, Reason
 from gateway.message import NO_HEADERS, Headers, Message
 from gateway.port import Record

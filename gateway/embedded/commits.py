@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from adapters.backend.local.store import Batch, InDoubtError, Store, StoreError, record_id
-from adapters.backend.local.topic import Partition, Topic
+from gateway.embedded.store import Batch, InDoubtError, Store, StoreError, record_id
+from gateway.embedded.topic import Partition, Topic
 from gateway.errors import BackendError, Reason
 from gateway.message import Message
 from gateway.topic.log import Place

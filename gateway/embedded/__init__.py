@@ -1,0 +1,148 @@
+"""The embedded log: topics in one SQLite file, with the promises of a broker and no other process.
+
+The backend `local` serves it to routes; the spool and the gateway's own state are kept in one too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ParamSpec, Self, TypeVar
+
+from gateway.embedded.commits import Commits
+from gateway.embedded.group import Groups
+from gateway.embedded.log import READ_BYTES, READ_RECORDS, LocalLog
+from gateway.embedded.retention import Retention, Sweeper
+from gateway.embedded.store import MEMORY, Row, Store, StoreError
+from gateway.embedded.topic import Partition
+from gateway.errors import BackendError, Reason
+from gateway.message import Message
+from gateway.port import Deliver, Subscription
+from gateway.task import Tasks
+from gateway.topic.log import Offsets, Place, Reader
+
+log = logging.getLogger("polygate")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an embedded log is made with. Sizes are in bytes."""
+
+    path: str
+    """The SQLite file; it and its folder are made. `:memory:` keeps nothing when the process ends."""
+    topics: Mapping[str, int] = field(default_factory=dict)
+    """The partitions of the topics that are declared."""
+    create: bool = True
+    """Whether any other topic is made by its first record, with one partition."""
+    max_topics: int = 10_000
+    retention: Retention = field(default_factory=Retention)
+    retentions: Mapping[str, Retention] = field(default_factory=dict)
+    """Of the topics that differ from the rest."""
+    retention_every: float = 5.0
+    """Seconds."""
+    max_record_bytes: int = 1 << 20
+    queue_bytes: int = 64 << 20
+
+
+class Embedded:
+    """One embedded log. Implements `gateway.topic.log.Log`, and `consuming` of `gateway.port.Source`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._log = LocalLog(
+            declared=settings.topics,
+            create=settings.create,
+            max_topics=settings.max_topics,
+            max_record_bytes=settings.max_record_bytes,
+        )
+        self._stack = AsyncExitStack()
+        self._commits: Commits | None = None
+        self._groups: Groups
+
+    async def __aenter__(self) -> Self:
+        """Open the file. BackendError(REFUSED) where it cannot be."""
+        settings = self._settings
+        async with AsyncExitStack() as stack:
+            writing = stack.enter_context(ThreadPoolExecutor(1, "local-log-writer"))
+            reading = stack.enter_context(ThreadPoolExecutor(1, "local-log-reader"))
+            if settings.path == MEMORY:
+                reading = writing  # one connection holds it all
+            try:
+                store = await _in(writing, Store, settings.path)
+            except StoreError as error:
+                raise BackendError(Reason.REFUSED, str(error)) from error
+            stack.push_async_callback(_in, writing, store.close)
+            self._log.load(await _in(writing, store.partitions))
+            commits = Commits(store, partial(_in, writing), self._log.tell, settings.queue_bytes)
+            self._log.connect(commits, partial(_fetch, reading, store))
+            self._groups = Groups(self._log, commits, lambda group: _in(writing, store.progress, group))
+            tasks = await stack.enter_async_context(Tasks())
+            tasks.spawn(commits.run(), "local log")
+            tasks.spawn(self._sweep(store, commits, writing), "retention of the local log")
+            stack.push_async_callback(_closed, commits)
+            self._commits = commits
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._stack.aclose()
+
+    async def _sweep(self, store: Store, commits: Commits, writing: Executor) -> None:
+        settings = self._settings
+        sweeper = Sweeper(
+            self._log, store, lambda topic: settings.retentions.get(topic, settings.retention), settings.retention_every
+        )
+        while commits.broken is None:
+            try:
+                await sweeper.run(partial(_in, writing))
+            except StoreError as error:
+                log.warning("retention of the local log: %s", error)
+                if error.fatal:
+                    commits.stop(f"the local log cannot be written: {error}")
+
+    async def check(self) -> None:
+        """Raise the BackendError that a record would be answered with now."""
+        if self._commits is None:
+            raise BackendError(Reason.UNREACHABLE, "the local log is not open")
+        await self._commits.check()
+
+    async def append(self, topic: str, message: Message, deadline: float, *, partition: int | None = None) -> Place:
+        return await self._log.append(topic, message, deadline, partition=partition)
+
+    async def starts(self, topic: str) -> Offsets:
+        return await self._log.starts(topic)
+
+    async def ends(self, topic: str) -> Offsets:
+        return await self._log.ends(topic)
+
+    def reading(self, topic: str, at: Offsets) -> AbstractAsyncContextManager[Reader]:
+        return self._log.reading(topic, at)
+
+    def consuming(self, subscription: Subscription, deliver: Deliver) -> AbstractAsyncContextManager[None]:
+        return self._groups.consuming(subscription, deliver)
+
+
+async def _in(thread: Executor, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a blocking function in a thread. Cancelling does not undo it, so it is waited for all the same."""
+    return await asyncio.get_running_loop().run_in_executor(thread, partial(function, *args, **kwargs))
+
+
+async def _fetch(reading: Executor, store: Store, where: Partition, at: int) -> list[Row]:
+    return await _in(reading, store.read, where.id, at, READ_RECORDS, READ_BYTES)
+
+
+async def _closed(commits: Commits) -> None:
+    """Let what was taken reach the disk, then take no more."""
+    try:
+        await commits.flush()
+    except BackendError as error:
+        log.warning("the local log closes with records that it could not write: %s", error.message)
+    commits.stop("the local log is closed")
