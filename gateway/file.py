@@ -39,6 +39,28 @@ class DocumentsConfig(Part):
     """Where callers reach the REST listeners; where these listen unless told."""
 
 
+class StateConfig(Part):
+    """Where the gateway keeps what must outlive it: idempotency keys, results that are fetched later, cursors of subscribers."""
+
+    path: str = Field(default="var/state.db", min_length=1, examples=["/data/state.db"])
+    """The file of its own that it is in, made where something needs it, unless `backend` says otherwise."""
+    backend: str | None = Field(default=None, examples=["events"])
+    """A backend of topics that keeps it in the place of a file: gateways that share its topic agree."""
+    topic: str = Field(default="polygate.state", min_length=1, max_length=249)
+    """The topic, compacted, on that backend; made where it is not there."""
+
+
+class SpoolConfig(Part):
+    """Where records wait that were acknowledged with `stored`, until their broker has them."""
+
+    path: str = Field(default="var/spool.db", min_length=1, examples=["/data/spool.db"])
+    """The file that they are in, made where a route needs it."""
+    max_bytes: int = Field(default=1 << 30, ge=1 << 20, le=1 << 44)
+    """How many bytes of records may wait; beyond them 503."""
+    max_age: float = Field(default=7 * 86_400.0, ge=60, le=366 * 86_400)
+    """Seconds after which a record that still waits is set aside: it is told, counted, and forwarded only by hand."""
+
+
 class CallConfig(Part):
     """A call with what its request and its response stand for (google.api.HttpRule)."""
 
@@ -202,5 +224,9 @@ class FileConfig(Part):
     """Which calls go where."""
     documents: DocumentsConfig = DocumentsConfig()
     """What OpenAPI and AsyncAPI say of the whole."""
+    state: StateConfig = StateConfig()
+    """Where the gateway keeps what must outlive it."""
+    spool: SpoolConfig = SpoolConfig()
+    """Where records wait that were acknowledged with `stored`."""
     drain: DrainConfig = DrainConfig()
     """How the gateway stops."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from gateway.config import Config, load
 from gateway.errors import GatewayError
 from gateway.exchange import Handler
 from gateway.fit import fitted
+from gateway.kept import NOTHING_KEPT, Kept
 from gateway.message import Many
 from gateway.pipeline import answerable, conversation, pipeline
 from gateway.policy import Policy, PolicyConfig
@@ -35,11 +37,20 @@ class Plan:
     config: Config
     routes: tuple[PlannedRoute, ...]
 
-    def table(self, backends: Mapping[str, Backend]) -> Table:
+    def needs(self) -> Mapping[str, AbstractSet[str]]:
+        """What the routes need of the gateway beside their backends ("state", "spool"), with the backends that it is for."""
+        needed: dict[str, set[str]] = {}
+        for route in self.routes:
+            for one in route.to.needs():
+                needed.setdefault(one, set()).add(route.to.backend)
+        return needed
+
+    def table(self, backends: Mapping[str, Backend], kept: Kept = NOTHING_KEPT) -> Table:
         """The router over every route, with its handlers compiled."""
         table = Table(self._refusing())
         for route in self.routes:
-            handler = backends[route.to.backend].handler(bound(self.config, route))
+            target = kept.given(bound(self.config, route))
+            handler = backends[route.to.backend].handler(target)
             for binding in route.bindings:
                 table.add(binding.protocol, binding.method, binding.pattern, self._endpoint(route, binding, handler))
         return table

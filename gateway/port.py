@@ -6,6 +6,7 @@ import json
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Protocol, Self, runtime_checkable
@@ -18,6 +19,7 @@ from gateway.exchange import Exchange, Handler
 from gateway.message import JSON, Headers, Many, Message, value
 from gateway.part import Part
 from gateway.route import Endpoint, Find
+from gateway.state import State
 from gateway.wire import Wire
 
 MAX_PORT = 65_535
@@ -97,10 +99,24 @@ class TargetConfig(Part):
         """Every topic of its backend that a message makes records on, as templates: a listener of one would call it again."""
         return ()
 
+    def needs(self) -> AbstractSet[str]:
+        """What it needs of the gateway beside its backend: "state", "spool"."""
+        return frozenset()
+
     def refusals(self, contract: Contract | None) -> Sequence[str]:
         """Why this target cannot work, as far as can be told when loading."""
         del contract
         return ()
+
+
+class Spool(Protocol):
+    """Where records wait that are to be forwarded to a backend's log."""
+
+    async def put(self, topic: str, message: Message, deadline: float, *, partition: int | None = None) -> str:
+        """Store one record, fsynced, before `deadline` (event-loop time); forwarded later, in order per key. Returns its id.
+
+        BackendError: OVERLOADED (full), UNREACHABLE (not stored), UNKNOWN_OUTCOME (it may be). CallerError: TOO_LARGE.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +134,10 @@ class Target:
     """Running it changes nothing, so that a timeout is a definite failure."""
     opened: Callable[[bytes], Value] = json.loads
     """Opens a message that the target gives, for filters: its plain value. Raises CallerError where it is none."""
+    state: State | None = None
+    """What the gateway keeps; there where the target `needs` it."""
+    spool: Spool | None = None
+    """The spool of its backend; there where the target `needs` it."""
 
 
 class Backend(Protocol):

@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 
 from gateway.description import documents, servers
 from gateway.errors import GatewayError
+from gateway.kept import Kept
 from gateway.plan import Plan
 from gateway.port import Address, Backend, Ingress, View
 
@@ -67,7 +68,8 @@ async def running(plan: Plan) -> AsyncIterator[Gateway]:
         backends: dict[str, Backend] = {}
         for name, part in plan.config.backends.items():
             backends[name] = await _entered(stack, f"backend {name}", part.build)
-        table = plan.table(backends)
+        kept = await _entered(stack, "what the gateway keeps", partial(Kept, plan.config.file, plan.needs(), backends))
+        table = plan.table(backends, kept)
         view = View(table.find, table.refuse, backends, plan.config.contracts, rows(plan))
         view.servers = partial(servers, plan, view.addresses)
         view.documents = documents(plan, view.addresses)

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Call, Exchange, Handler, Wrapper
 from gateway.message import NO_HEADERS, Headers, Message
+from gateway.metric import Counter, Gauge, known
 from gateway.policy import Guard, Policy, PolicyConfig
 from gateway.policy.access import Clock, Lines
 from gateway.policy.trace import traced
@@ -157,15 +158,10 @@ class Metrics(Collector):
 
     def __init__(self) -> None:
         self._tallies: dict[str, dict[tuple[str, str], Tally]] = {"exchanges": {}, "conversations": {}}
-        self._dropped: dict[str, int] = {}
 
     def tally(self, kind: str, route: str, protocol: str) -> Tally:
         """The one of a route and a protocol: it counts on through a reload of the config."""
         return self._tallies[kind].setdefault((route, protocol), Tally())
-
-    def drop(self, protocol: str, number: int) -> None:
-        """Count values of headers that were left out."""
-        self._dropped[protocol] = self._dropped.get(protocol, 0) + number
 
     def collect(self) -> Iterator[Metric]:
         for kind, tallies in self._tallies.items():
@@ -178,15 +174,19 @@ class Metrics(Collector):
         for name, lines in LOGS.items():
             dropped.add_metric([name], lines.dropped)
         yield dropped
-        values = CounterMetricFamily(
-            "polygate_header_values_dropped", "Header values that cannot be passed on: no ASCII, no base64.", labels=["protocol"]
-        )
-        for protocol, number in self._dropped.items():
-            values.add_metric([protocol], number)
-        yield values
+        for metric in known():
+            yield _shown(metric)
 
 
 Used = list[tuple[list[str], Tally]]
+
+
+def _shown(metric: Counter | Gauge) -> Metric:
+    model = CounterMetricFamily if isinstance(metric, Counter) else GaugeMetricFamily
+    family = model(metric.name, metric.about, labels=metric.labels)
+    for labels, number in metric.values().items():
+        family.add_metric(labels, number)
+    return family
 
 
 def _counted(kind: str, used: Used) -> Iterator[Metric]:
@@ -225,6 +225,9 @@ def _carried(used: Used) -> Iterator[Metric]:
     return iter((messages, sizes))
 
 
+_VALUES_DROPPED = Counter(
+    "polygate_header_values_dropped", "Header values that cannot be passed on: no ASCII, no base64.", "protocol"
+)
 _clock = Clock()
 LOGS = {"stdout": Lines(1), "stderr": Lines(2)}
 _METRICS = Metrics()
@@ -240,7 +243,7 @@ def metrics() -> bytes:
 
 def header_values_dropped(protocol: str, number: int = 1) -> None:
     """Count values of headers that were left out, for no wire could carry them further."""
-    _METRICS.drop(protocol, number)
+    _VALUES_DROPPED.add(number, protocol)
 
 
 def flush() -> None:

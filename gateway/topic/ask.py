@@ -18,7 +18,8 @@ from gateway.task import Tasks
 from gateway.template import Template
 from gateway.topic.feed import Feeds, Follower
 from gateway.topic.log import CORRELATION, ERROR, REPLY_TO, Log
-from gateway.topic.publish import DEFAULT_S, Addressing, record_headers
+from gateway.topic.publish import Addressing, record_headers
+from gateway.topic.write import DEFAULT_S
 
 log = logging.getLogger("polygate")
 

@@ -9,14 +9,12 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from gateway.exchange import Call, Exchange, Handler
-from gateway.message import JSON, Headers, Message, compact
+from gateway.message import JSON, Headers, Message
 from gateway.port import Target, TargetConfig
 from gateway.template import Template
-from gateway.topic.log import RESERVED, Log, Place, rfc3339
+from gateway.topic.log import RESERVED, Log
+from gateway.topic.write import acknowledged
 
-CREATED = Headers(((":status", "201"),))
-
-DEFAULT_S = 30.0
 # What a call's headers carry on into a record; anything else stays at the edge.
 CARRIED = ("traceparent", "tracestate")
 
@@ -40,12 +38,6 @@ class PublishTo(TargetConfig):
 
     def templates(self) -> Sequence[str]:
         return (self.publish,) if self.key is None else (self.publish, self.key)
-
-
-def receipt(place: Place) -> bytes:
-    """What a publish answers, in JSON."""
-    at = rfc3339(place.timestamp)
-    return compact({"topic": place.topic, "partition": place.partition, "offset": place.offset, "timestamp": at}).encode()
 
 
 def record_headers(call: Call, message: Message) -> Headers:
@@ -72,14 +64,15 @@ class Addressing:
 def publish(log: Log, target: Target, spec: PublishTo) -> Handler:
     """The handler of one publish target."""
     address = Addressing(target, spec.publish, spec.key)
+    write = acknowledged(log)
 
     async def run(exchange: Exchange) -> None:
         message = await exchange.receive()
         call = exchange.call
         topic, key = address(call, message)
         record = Message(message.body, message.content_type, key, record_headers(call, message))
-        place = await log.append(topic, record, call.due(DEFAULT_S), partition=spec.partition)
-        await exchange.accept(CREATED)
-        await exchange.send(Message(receipt(place), JSON))
+        receipt = await write(call, topic, record, spec.partition)
+        await exchange.accept(receipt.head)
+        await exchange.send(Message(receipt.body(), JSON))
 
     return run

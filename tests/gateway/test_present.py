@@ -13,11 +13,12 @@ from gateway.framing import NDJSON, SSE
 from gateway.message import BYTES, JSON, PROTOBUF, TEXT, Message
 from gateway.present import offers, translation
 from gateway.topic.log import Place
-from gateway.topic.publish import PublishTo, receipt
+from gateway.topic.publish import PublishTo
 from gateway.topic.tail import TailTo
+from gateway.topic.write import Receipt
 
 ROOT = Path(__file__).parents[2]
-RECEIPT = receipt(Place("t", 0, 7, 0))
+RECEIPT = Receipt(Place("t", 0, 7, 0)).body()
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,13 @@ from gateway.plan import plan
 from gateway.schema import Schemas
 from gateway.topic.event import plain
 from gateway.topic.log import Place
-from gateway.topic.publish import receipt
+from gateway.topic.write import Receipt
 from tests.gateway.description.planned import planned
 from tests.spec.talk import DESCRIPTORS, config
 
 
 def test_a_receipt_is_as_described():
-    jsonschema_rs.validator_for(content.receipt()).validate(json.loads(receipt(Place("orders", 0, 7, 1_700_000_000_000))))
+    jsonschema_rs.validator_for(content.receipt()).validate(json.loads(Receipt(Place("orders", 0, 7, 1_700_000_000_000)).body()))
 
 
 def test_an_event_is_as_described_whatever_it_holds():

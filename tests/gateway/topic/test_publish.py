@@ -11,8 +11,7 @@ from gateway.exchange import Call, Memory
 from gateway.message import JSON, Headers, Message
 from gateway.port import Target
 from gateway.topic import Topics
-from gateway.topic.log import Place
-from gateway.topic.publish import PublishTo, receipt
+from gateway.topic.publish import PublishTo
 from tests.fake_log import FakeLog, unreachable
 
 
@@ -73,10 +72,6 @@ async def test_what_the_log_refuses_is_refused_before_anything_is_accepted(log):
     with pytest.raises(BackendError):
         await handler(log)(exchange)
     assert exchange.headers is None
-
-
-def test_a_receipt_says_zeros_too():
-    assert b'{"topic":"t","partition":0,"offset":0,"timestamp":"1970-01-01T00:00:00.000Z"}' == receipt(Place("t", 0, 0, 0))
 
 
 def test_its_templates_are_told_for_checking():

@@ -1,0 +1,31 @@
+"""The port of what the gateway keeps for longer than it runs: a durable map, its own or shared with other gateways.
+
+Idempotency keys, results that are fetched later and the cursors of named subscribers are kept in it. Each user prefixes its keys
+("idempotency:...") and has values of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class State(Protocol):
+    """A durable map from text to bytes. Every method may be used by many tasks at once."""
+
+    async def get(self, key: str) -> bytes | None:
+        """The value of a key; None where there is none, or where its time is over."""
+
+    async def put(self, key: str, value: bytes, seconds: float) -> None:
+        """Set a value for so many seconds: durable, and seen by every gateway that shares it, once this returns.
+
+        BackendError: UNREACHABLE (it is not set), UNKNOWN_OUTCOME (it may be), OVERLOADED (too much is kept).
+        """
+
+    async def claim(self, key: str, value: bytes, seconds: float) -> bytes | None:
+        """Set a value where there is none, and return None; else return what is there. Of several gateways one succeeds."""
+
+    async def changed(self, key: str, known: bytes | None) -> bytes | None:
+        """Wait until the value of a key is another than `known` (by whichever gateway), and return it. Cancel it to give up."""
+
+    async def drop(self, key: str) -> None:
+        """Let a key go."""

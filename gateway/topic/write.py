@@ -1,0 +1,54 @@
+"""How a record is written, and what its writer is told: one function per target, put together when the config is loaded.
+
+A `Write` is given the call, the topic and the record, and returns what became of it. Others are made from the plain ones: one
+that stores where the broker is away, one that writes once per idempotency key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from gateway.exchange import Call
+from gateway.message import Headers, Message, compact, value
+from gateway.topic.log import Log, Place, rfc3339
+
+CREATED = Headers(((":status", "201"),))
+TAKEN = Headers(((":status", "202"),))
+DEFAULT_S = 30.0
+
+
+@value
+class Receipt:
+    """What became of a record: where it was written or, where it was taken to be written later, its id and how safe it is."""
+
+    place: Place | None = None
+    id: str = ""
+    state: str = ""
+    """"accepted": in memory; "stored": fsynced in the spool; "" once it is written."""
+
+    @property
+    def head(self) -> Headers:
+        """The head of the answer that holds it."""
+        return TAKEN if self.place is None else CREATED
+
+    def body(self) -> bytes:
+        """What a publish answers, in JSON."""
+        place = self.place
+        if place is None:
+            return compact({"id": self.id, "state": self.state}).encode()
+        at = rfc3339(place.timestamp)
+        told = {"topic": place.topic, "partition": place.partition, "offset": place.offset, "timestamp": at}
+        return compact(told).encode()
+
+
+Write = Callable[[Call, str, Message, int | None], Awaitable[Receipt]]
+"""write(call, topic, record, partition): before the call's deadline. Raises what `Log.append` does."""
+
+
+def acknowledged(log: Log) -> Write:
+    """Written once the log has it safe by its own measure."""
+
+    async def write(call: Call, topic: str, record: Message, partition: int | None) -> Receipt:
+        return Receipt(await log.append(topic, record, call.due(DEFAULT_S), partition=partition))
+
+    return write

@@ -1,0 +1,3 @@
+"""What every state does, whatever keeps it."""
+
+from __future__ import annotations
