@@ -223,8 +223,8 @@ class BackendConfig(Part, ABC):
         return None
 
     @abstractmethod
-    def build(self) -> Backend:
-        """The backend, not yet connected."""
+    def build(self, name: str = "-") -> Backend:
+        """The backend, not yet connected. `name` is its entry in `backends`, for metrics and logs."""
 
 
 class Ingress(Protocol):

@@ -67,7 +67,7 @@ async def running(plan: Plan) -> AsyncIterator[Gateway]:
     async with AsyncExitStack() as stack:
         backends: dict[str, Backend] = {}
         for name, part in plan.config.backends.items():
-            backends[name] = await _entered(stack, f"backend {name}", part.build)
+            backends[name] = await _entered(stack, f"backend {name}", partial(part.build, name))
         kept = await _entered(stack, "what the gateway keeps", partial(Kept, plan.config.file, plan.needs(), backends))
         table = plan.table(backends, kept)
         view = View(table.find, table.refuse, backends, plan.config.contracts, rows(plan))

@@ -77,7 +77,8 @@ class Config(BackendConfig):
     keepalive_timeout_s: float = Field(default=20.0, ge=1)
     """A ping without an answer for so long: the connection is dropped."""
 
-    def build(self) -> Grpc:
+    def build(self, name: str = "-") -> Grpc:
+        del name
         return Grpc(self)
 
     def calling(self, contract: Contract) -> Mapping[str, object]:

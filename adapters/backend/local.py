@@ -76,7 +76,8 @@ class Config(BackendConfig):
     def owns(self) -> str | None:
         return None if self.path == MEMORY else str(Path(self.path).resolve())
 
-    def build(self) -> Local:
+    def build(self, name: str = "-") -> Local:
+        del name
         return Local(self._settings())
 
     def _settings(self) -> Settings:

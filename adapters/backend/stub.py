@@ -123,7 +123,8 @@ class Config(BackendConfig):
             return (f"a stub answers in json or text, not in {target.format}",)
         return ()
 
-    def build(self) -> Stub:
+    def build(self, name: str = "-") -> Stub:
+        del name
         return Stub(self)
 
 

@@ -145,7 +145,8 @@ class Config(BackendConfig):
             raise ValueError("tls needs an https url")
         return self
 
-    def build(self) -> Http:
+    def build(self, name: str = "-") -> Http:
+        del name
         return Http(self)
 
 

@@ -101,7 +101,8 @@ class Config(BackendConfig):
     def hosts(self) -> Sequence[str]:
         return self.bootstrap
 
-    def build(self) -> Kafka:
+    def build(self, name: str = "-") -> Kafka:
+        del name
         return Kafka(self._settings())
 
     def _settings(self) -> Settings:

@@ -139,7 +139,8 @@ class Config(BackendConfig):
             raise ValueError("tls needs a wss url")
         return self
 
-    def build(self) -> WebSocket:
+    def build(self, name: str = "-") -> WebSocket:
+        del name
         return WebSocket(self)
 
 
