@@ -74,6 +74,7 @@ class Plan:
             uploads(formats, route.to, contract, rule),
             _around(route.name, binding.protocol, (_observing(running), *marking)) if marking else None,
             route.method_override,
+            route.to.backend,
         )
 
     def inner(self, route: PlannedRoute, binding: Binding) -> Sequence[Policy]:

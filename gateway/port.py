@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar, Protocol, Self, runtime_checkable
 
 from pydantic import AfterValidator, Field
 
+from gateway.breaker import Breaker
 from gateway.codec import MESSAGE, NO_CONTRACTS, Contract, Contracts, HttpBinding, Rule, Value
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange, Handler
@@ -272,6 +273,11 @@ class View:
     """The documents, by the paths that they are known by ("/openapi.json")."""
     servers: Callable[[], Sequence[str]] = tuple
     """Where callers reach the REST listeners, as URLs."""
+
+    def breaker(self, backend: str) -> Breaker | None:
+        """The breaker of a backend; None where it has none."""
+        found = getattr(self.backends.get(backend), "breaker", None)
+        return found if isinstance(found, Breaker) else None
 
 
 class ListenerConfig(Part, ABC):

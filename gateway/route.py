@@ -64,6 +64,8 @@ class Endpoint:
     """
     method_override: bool = False
     """It takes a POST that says its method in X-HTTP-Method-Override."""
+    backend: str = ""
+    """The backend that its target is on."""
 
 
 def refusal(error: GatewayError) -> Handler:

@@ -22,7 +22,8 @@ from gateway.errors import BackendError, Reason
 from gateway.exchange import Call, EndOfMessages, Exchange, Handler, early, relay
 from gateway.message import PROTOBUF, Many, Message
 from gateway.part import Written
-from gateway.port import BackendConfig, Target, TargetConfig
+from gateway.peer import PeerConfig
+from gateway.port import Target, TargetConfig
 from gateway.task import Tasks
 from gateway.tls import BackendTls
 
@@ -54,7 +55,7 @@ class CallTo(TargetConfig):
         return self.call
 
 
-class Config(BackendConfig):
+class Config(PeerConfig):
     """Call the methods of a gRPC server."""
 
     kind: Literal["grpc"]
@@ -72,14 +73,20 @@ class Config(BackendConfig):
     """Of all metadata of a reply together, in bytes."""
     metadata: Mapping[str, str] = Field(default={}, examples=[{"authorization": "Bearer ${file:/run/secrets/stock}"}])
     """Sent with every call, in place of what the caller sent under these names. A `-bin` value is written in base64."""
+    calls: int = Field(default=1024, ge=1, le=1_000_000)
+    """The most calls at once, streams included. One more is refused as overloaded, so that a slow server hurts only its own
+    routes.
+    """
     keepalive_s: float = Field(default=330.0, ge=10)
     """How often a connection with silent calls is pinged. Most servers drop whoever pings more than every 5 minutes."""
     keepalive_timeout_s: float = Field(default=20.0, ge=1)
     """A ping without an answer for so long: the connection is dropped."""
 
-    def build(self, name: str = "-") -> Grpc:
-        del name
+    def connecting(self) -> Grpc:
         return Grpc(self)
+
+    def calls_at_once(self) -> int:
+        return self.calls
 
     def calling(self, contract: Contract) -> Mapping[str, object]:
         return {"call": contract.name}

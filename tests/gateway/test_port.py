@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from gateway.breaker import Breaker, BreakerConfig
 from gateway.codec import Contract
 from gateway.message import Many
-from gateway.port import UNSENT_BYTES, Address, Bind, ListenerConfig, TargetConfig, limit_unsent, split_bind
+from gateway.port import UNSENT_BYTES, Address, Bind, ListenerConfig, TargetConfig, View, limit_unsent, split_bind
+from gateway.task import Tasks
 
 
 @pytest.mark.parametrize(
@@ -59,3 +62,12 @@ def test_a_listening_socket_bounds_what_the_kernel_holds_for_its_connections():
     with socket.socket() as listening:
         limit_unsent(listening)
         assert UNSENT_BYTES == listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+
+
+async def test_a_view_knows_the_breakers_of_the_backends_that_have_one():
+    class Guarded:
+        breaker = Breaker("stock", BreakerConfig(), lambda: asyncio.sleep(0), Tasks())
+
+    view = View(lambda *_: None, backends={"stock": Guarded(), "events": object()})
+    assert Guarded.breaker is view.breaker("stock")
+    assert view.breaker("events") is view.breaker("nobody") is None

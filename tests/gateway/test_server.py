@@ -73,7 +73,7 @@ class Backend(Settings, BackendConfig):
     name: str
     verbs: ClassVar[dict[str, Any]] = {}
 
-    def build(self):
+    def build(self, name="-"):
         return Part(self, self.name)
 
 

@@ -33,7 +33,8 @@ from gateway.errors import BackendError, Reason
 from gateway.exchange import Handler
 from gateway.message import JSON, PROTOBUF, Many
 from gateway.part import Written
-from gateway.port import BackendConfig, Target, TargetConfig
+from gateway.peer import PeerConfig
+from gateway.port import Target, TargetConfig
 from gateway.template import Template
 
 CHECK_S = 2.0
@@ -106,7 +107,7 @@ class CallTo(TargetConfig):
         return tuple(wrong)
 
 
-class Config(BackendConfig):
+class Config(PeerConfig):
     """Call an HTTP/1.1 server. No redirect is followed, no cookie kept, no request repeated, no proxy of the environment used."""
 
     verbs: ClassVar[Mapping[str, type[TargetConfig]]] = {"call": CallTo}
@@ -145,8 +146,7 @@ class Config(BackendConfig):
             raise ValueError("tls needs an https url")
         return self
 
-    def build(self, name: str = "-") -> Http:
-        del name
+    def connecting(self) -> Http:
         return Http(self)
 
 

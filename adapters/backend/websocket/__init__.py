@@ -26,7 +26,8 @@ from gateway.errors import BackendError, GatewayError, Reason
 from gateway.exchange import Exchange, Handler, Wrapper
 from gateway.message import Many, Message
 from gateway.part import Written
-from gateway.port import BackendConfig, Target, TargetConfig
+from gateway.peer import PeerConfig
+from gateway.port import Target, TargetConfig
 from gateway.task import Tasks
 from gateway.template import Template
 
@@ -99,7 +100,7 @@ class CallTo(TargetConfig):
         return tuple(wrong)
 
 
-class Config(BackendConfig):
+class Config(PeerConfig):
     """Call a WebSocket server. No redirect is followed, nothing is tried again, no proxy of the environment is used."""
 
     verbs: ClassVar[Mapping[str, type[TargetConfig]]] = {"call": CallTo}
@@ -139,8 +140,7 @@ class Config(BackendConfig):
             raise ValueError("tls needs a wss url")
         return self
 
-    def build(self, name: str = "-") -> WebSocket:
-        del name
+    def connecting(self) -> WebSocket:
         return WebSocket(self)
 
 
