@@ -1,0 +1,128 @@
+"""What is done to a gateway and its broker while callers write. Each fault ends with everything mended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from tests.chaos.proxy import Weather
+from tests.chaos.rig import Rig
+
+Inflict = Callable[[Rig], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One kind of trouble, and where it can be had."""
+
+    name: str
+    inflict: Inflict
+    backends: tuple[str, ...] = ("kafka",)
+    """ "kafka", "kafka-3" (three nodes), "proxied" (one node behind the proxy), "local"."""
+    modes: tuple[str, ...] = ("broker",)
+
+
+async def nothing(rig: Rig) -> None:
+    """No fault: what the ledger says of a fair day."""
+    await rig.pause(1, 2)
+
+
+async def kill_gateway(rig: Rig) -> None:
+    """Kill -9 at any moment, twice."""
+    for _ in range(2):
+        await rig.pause(0.2, 1.2)
+        await rig.kill()
+        await rig.start()
+    await rig.pause(0.3, 0.6)
+
+
+async def pause_broker(rig: Rig) -> None:
+    """The broker hangs for a while: connections stay open, nothing answers."""
+    assert rig.broker is not None
+    await rig.pause(0.2, 0.8)
+    await asyncio.to_thread(rig.broker.pause)
+    await rig.pause(0.3, 4)
+    await asyncio.to_thread(rig.broker.resume)
+    await rig.pause(0.5, 1)
+
+
+async def kill_broker(rig: Rig) -> None:
+    """The broker is killed, and started again."""
+    assert rig.broker is not None
+    await rig.pause(0.2, 0.8)
+    await asyncio.to_thread(rig.broker.kill)
+    await rig.pause(0, 2)
+    await asyncio.to_thread(rig.broker.start)
+    await rig.pause(0.5, 1)
+
+
+async def restart_broker(rig: Rig) -> None:
+    """The broker is stopped cleanly, and started again."""
+    assert rig.broker is not None
+    await rig.pause(0.2, 0.8)
+    await asyncio.to_thread(rig.broker.stop)
+    await rig.pause(0, 1)
+    await asyncio.to_thread(rig.broker.start)
+    await rig.pause(0.5, 1)
+
+
+def one_of_three(harm: str, mend: str) -> Inflict:
+    """One node of three is harmed; two are enough."""
+
+    async def inflict(rig: Rig) -> None:
+        assert rig.broker is not None
+        node = rig.random.randint(1, 3)
+        await rig.pause(0.2, 0.8)
+        await asyncio.to_thread(rig.broker.node, harm, node)
+        await rig.pause(2, 5)
+        await asyncio.to_thread(rig.broker.node, mend, node)
+        await rig.pause(0.5, 1)
+
+    return inflict
+
+
+async def reset(rig: Rig) -> None:
+    """Every connection to the broker is reset, some times."""
+    assert rig.proxy is not None
+    for _ in range(5):
+        await rig.pause(0.1, 0.5)
+        rig.proxy.reset()
+    await rig.pause(0.3, 0.6)
+
+
+def weather(*kinds: Weather, least: float = 0.3, most: float = 3.0) -> Inflict:
+    """The network is bad for a while."""
+
+    async def inflict(rig: Rig) -> None:
+        assert rig.proxy is not None
+        for kind in kinds:
+            await rig.pause(0.2, 0.6)
+            rig.proxy.weather = kind
+            await rig.pause(least, most)
+            rig.proxy.weather = Weather.FAIR
+        await rig.pause(0.5, 1)
+
+    return inflict
+
+
+BROKER = ("broker",)
+SPOOLED = ("broker", "stored", "fallback")
+
+FAULTS = {
+    fault.name: fault
+    for fault in (
+        Fault("none", nothing, ("kafka", "local"), BROKER),
+        Fault("kill-gateway", kill_gateway, ("kafka", "local"), BROKER),
+        Fault("pause-broker", pause_broker, ("kafka",), BROKER),
+        Fault("kill-broker", kill_broker, ("kafka",), BROKER),
+        Fault("restart-broker", restart_broker, ("kafka",), BROKER),
+        Fault("kill-one-of-three", one_of_three("kill", "start"), ("kafka-3",), BROKER),
+        Fault("pause-one-of-three", one_of_three("pause", "resume"), ("kafka-3",), BROKER),
+        Fault("reset", reset, ("proxied",), BROKER),
+        Fault("blackhole", weather(Weather.BLACK), ("proxied",), BROKER),
+        Fault("no-answers", weather(Weather.DEAF), ("proxied",), BROKER),
+        Fault("slow", weather(Weather.SLOW), ("proxied",), BROKER),
+        Fault("cut", weather(Weather.CUT, Weather.CUT, Weather.CUT, least=0.05, most=0.3), ("proxied",), BROKER),
+    )
+}

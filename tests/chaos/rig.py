@@ -1,0 +1,248 @@
+"""One run: a gateway on a topic of its own, callers, a fault, and the verdict once all is mended."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import shutil
+import socket
+import sqlite3
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+from uuid import uuid4
+
+import aiohttp
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from tests.chaos.caller import Writer
+from tests.chaos.ledger import Attempt, Verdict, verdict
+from tests.chaos.proxy import Proxy
+from tests.kafka_broker import ScriptBroker
+from tests.system.process import ROOT, Gateway
+
+PARTITIONS = 3
+DEADLINE_S = 2
+SETTLED_S = 90
+LISTENERS = {"public": "rest", "rpc": "grpc", "live": "websocket", "admin": "admin"}
+ACKS = {
+    "broker": "",
+    "stored": ", ack: stored",
+    "fallback": ", when_down: store",
+    "none": ", ack: none",
+    "once": ", idempotency: {window: 600}",
+}
+"""What the target of each mode says beside its topic."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that are free now, below those that the kernel gives away."""
+    ports: list[int] = []
+    while len(ports) < count:
+        port = random.randint(12_000, 20_000)
+        with socket.socket() as one:
+            if port not in ports and one.connect_ex(("127.0.0.1", port)):
+                ports.append(port)
+    return ports
+
+
+@dataclass
+class Rig:
+    """What a fault may touch. `random` is seeded: a run is made again by its seed."""
+
+    seed: int
+    modes: Sequence[str]
+    broker: ScriptBroker | None = None
+    """None: the embedded log."""
+    proxy: Proxy | None = None
+    wires: Sequence[str] = ("rest", "websocket", "grpc")
+    gateway_words: Sequence[str] = ()
+    extra: str = ""
+    """More of the config."""
+    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="polygate-chaos-")))
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+        self.topic = f"chaos.{uuid4().hex[:12]}"
+        self.ports = dict(zip(LISTENERS, free_ports(len(LISTENERS)), strict=True))
+        self.addresses = {name: f"127.0.0.1:{port}" for name, port in self.ports.items()}
+        self.attempts: list[Attempt] = []
+        self.gateways: list[Gateway] = []
+        self.notes: dict[str, float] = {}
+        self._stop = asyncio.Event()
+        self._stack = AsyncExitStack()
+
+    # The gateway
+
+    def config(self) -> str:
+        listeners = "\n".join(f'  {name}: {{kind: {kind}, bind: "{self.addresses[name]}"}}' for name, kind in LISTENERS.items())
+        if self.broker is None:
+            backend = f"{{kind: local, path: log.db, topics: {{{self.topic}: {{partitions: {PARTITIONS}}}}}}}"
+        else:
+            backend = f'{{kind: kafka, bootstrap: "{self.bootstrap}", create: {{partitions: {PARTITIONS}}}}}'
+        routes = "\n".join(
+            f"  - name: {mode}\n"
+            f'    when: {{rest: "POST /{mode}/{{customer}}", websocket: /{mode}'
+            f"{', grpc: shop.v1.Orders/Place' if mode == 'broker' else ''}}}\n"
+            f'    to: {{backend: log, publish: {self.topic}, key: "{{customer}}"{ACKS[mode]}}}'
+            for mode in self.modes
+        )
+        return (
+            f"contracts: [{ROOT}/protos/shop.binpb]\nlisteners:\n{listeners}\nbackends:\n  log: {backend}\n"
+            f"policies: [{{kind: deadline, seconds: {DEADLINE_S}}}, {{kind: observe, log: none}}]\n"
+            f"state: {{path: state.db}}\nspool: {{path: spool.db}}\n{self.extra}\nroutes:\n{routes}\n"
+        )
+
+    @property
+    def bootstrap(self) -> str:
+        """Where the gateway meets the broker: through the proxy where there is one."""
+        assert self.broker is not None
+        return self.broker.bootstrap if self.proxy is None else self.proxy.address
+
+    @property
+    def gateway(self) -> Gateway:
+        """The one that runs now."""
+        return self.gateways[-1]
+
+    async def start(self) -> Gateway:
+        """Start a gateway on the ports of the run; it listens when this returns."""
+        gateway = await asyncio.to_thread(Gateway, self.config(), self.folder)
+        self.gateways.append(gateway)
+        return gateway
+
+    async def kill(self) -> None:
+        """SIGKILL the gateway."""
+        await asyncio.to_thread(self.gateway.kill)
+
+    async def terminate(self) -> int:
+        """SIGTERM the gateway; its exit code."""
+        self.gateway.terminate()
+        return await asyncio.to_thread(self.gateway.wait)
+
+    # The run
+
+    async def __aenter__(self) -> Self:
+        if self.proxy is not None:
+            await self._stack.enter_async_context(self.proxy)
+        await self.start()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        for gateway in self.gateways:
+            await asyncio.to_thread(gateway.kill)
+        await self._stack.aclose()
+        if not any(error):
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    async def write(self, group: asyncio.TaskGroup, writers: int = 3) -> None:
+        """Let callers write in every mode over every wire until `settle`."""
+        for mode in self.modes:
+            for wire in self.wires:
+                if (wire == "grpc" and mode != "broker") or (wire == "websocket" and mode == "once"):
+                    continue
+                for number in range(writers):
+                    name = f"{self.seed}-{mode}-{wire}-{number}"
+                    group.create_task(Writer(name, mode, wire, self.addresses, self.attempts.append).run(self._stop))
+
+    async def pause(self, least: float, most: float) -> None:
+        """Let some seeded time pass."""
+        await asyncio.sleep(self.random.uniform(least, most))
+
+    def stop(self) -> None:
+        """Let the callers end with the answer that they wait for."""
+        self._stop.set()
+
+    async def verdict(self) -> Verdict:
+        """Stop the gateway once its spool is empty, and hold the ledger against the topic."""
+        await self._emptied()
+        await self._accounted()
+        code = await self.terminate()
+        result = verdict(self.attempts, await self._found())
+        if code:
+            result.strange.append(f"the gateway ended with {code}")
+        return result
+
+    async def _get(self, path: str) -> tuple[int, str]:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
+            session.get(f"http://{self.addresses['admin']}{path}") as answer,
+        ):
+            return answer.status, await answer.text()
+
+    async def metrics(self) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+        """The numbers of /metrics by name and labels."""
+        from prometheus_client.parser import text_string_to_metric_families
+
+        _, text = await self._get("/metrics")
+        found: dict[str, dict[tuple[tuple[str, str], ...], float]] = defaultdict(dict)
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                found[sample.name][tuple(sorted(sample.labels.items()))] = sample.value
+        return found
+
+    async def _emptied(self) -> None:
+        if not {"stored", "fallback", "none"} & set(self.modes):
+            return
+        async with asyncio.timeout(SETTLED_S):
+            while sum((await self.metrics()).get("polygate_spool_records", {}).values()) > 0:  # noqa: ASYNC110  another process
+                await asyncio.sleep(0.1)
+
+    async def _accounted(self) -> None:
+        """Accepted = acknowledged + failed + unknown + stored + dropped + in flight."""
+        metrics = await self.metrics()
+        accepted = sum(metrics["polygate_exchanges_accepted_total"].values())
+        ended = sum(metrics["polygate_exchanges_total"].values())
+        flying = sum(metrics["polygate_exchanges_in_flight"].values())
+        known = {"acknowledged", "failed", "unknown", "stored", "dropped"}
+        outcomes = {dict(labels)["outcome"] for labels in metrics["polygate_exchanges_total"]}
+        assert accepted == ended + flying, (accepted, ended, flying)
+        assert outcomes <= known, outcomes
+
+    async def _found(self) -> list[list[str]]:
+        if self.broker is None:
+            return self._found_in(self.folder / "log.db")
+        before: list[list[str]] = [[""]]
+        # A record whose producer is gone may still stand in a socket's buffer.
+        while (found := await self._found_on_kafka()) != before:
+            before = found
+            await asyncio.sleep(0.3)
+        return found
+
+    def _found_in(self, path: Path) -> list[list[str]]:
+        ids: dict[int, list[str]] = defaultdict(list)
+        with sqlite3.connect(path) as db:
+            rows = db.execute(
+                "SELECT number, body FROM record JOIN partition ON record.id >> 40 = partition.id "
+                "WHERE topic = ? ORDER BY record.id",
+                (self.topic,),
+            )
+            for number, body in rows:
+                ids[number].append(json.loads(body)["sku"])
+        return list(ids.values())
+
+    async def _found_on_kafka(self) -> list[list[str]]:
+        assert self.broker is not None
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.broker.bootstrap,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+        )
+        await consumer.start()
+        try:
+            partitions = [TopicPartition(self.topic, number) for number in range(PARTITIONS)]
+            consumer.assign(partitions)
+            ends = await consumer.end_offsets(partitions)
+            await consumer.seek_to_beginning(*partitions)
+            ids: dict[int, list[str]] = defaultdict(list)
+            while any(await consumer.position(one) < ends[one] for one in partitions):
+                for one, records in (await consumer.getmany(timeout_ms=200)).items():
+                    ids[one.partition] += [json.loads(record.value)["sku"] for record in records]
+            return list(ids.values())
+        finally:
+            await consumer.stop()
