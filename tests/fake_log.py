@@ -97,6 +97,12 @@ class FakeLog:
     async def ends(self, topic: str) -> Offsets:
         return {number: self._end(topic, number) for number, _ in enumerate(self._partitions(topic))}
 
+    async def at(self, topic: str, timestamp: int) -> Offsets:
+        return {
+            number: next((one.offset for one in records if one.timestamp >= timestamp), self._end(topic, number))
+            for number, records in enumerate(self._partitions(topic))
+        }
+
     @asynccontextmanager
     async def reading(self, topic: str, at: Offsets) -> AsyncIterator[FakeReader]:
         self._partitions(topic)

@@ -18,7 +18,7 @@ from gateway.embedded.commits import Commits
 from gateway.embedded.group import Groups
 from gateway.embedded.log import READ_BYTES, READ_RECORDS, LocalLog
 from gateway.embedded.retention import Retention, Sweeper
-from gateway.embedded.store import MEMORY, Row, Store, StoreError
+from gateway.embedded.store import MEMORY, Held, Row, Store, StoreError
 from gateway.embedded.topic import Partition
 from gateway.errors import BackendError, Reason
 from gateway.message import Message
@@ -82,7 +82,7 @@ class Embedded:
             stack.push_async_callback(_in, writing, store.close)
             self._log.load(await _in(writing, store.partitions))
             commits = Commits(store, partial(_in, writing), self._log.tell, settings.queue_bytes)
-            self._log.connect(commits, partial(_fetch, reading, store))
+            self._log.connect(commits, partial(_fetch, reading, store), partial(_since, reading, store))
             self._groups = Groups(self._log, commits, lambda group: _in(writing, store.progress, group))
             tasks = await stack.enter_async_context(Tasks())
             tasks.spawn(commits.run(), "local log")
@@ -123,6 +123,9 @@ class Embedded:
     async def ends(self, topic: str) -> Offsets:
         return await self._log.ends(topic)
 
+    async def at(self, topic: str, timestamp: int) -> Offsets:
+        return await self._log.at(topic, timestamp)
+
     def reading(self, topic: str, at: Offsets) -> AbstractAsyncContextManager[Reader]:
         return self._log.reading(topic, at)
 
@@ -137,6 +140,11 @@ async def _in(thread: Executor, function: Callable[P, T], *args: P.args, **kwarg
 
 async def _fetch(reading: Executor, store: Store, where: Partition, at: int) -> list[Row]:
     return await _in(reading, store.read, where.id, at, READ_RECORDS, READ_BYTES)
+
+
+async def _since(reading: Executor, store: Store, where: Partition, timestamp: int) -> int:
+    held = Held(where.id, where.topic.name, where.number, where.start, where.next, where.upto)
+    return await _in(reading, store.since, held, timestamp)
 
 
 async def _closed(commits: Commits) -> None:

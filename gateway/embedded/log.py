@@ -23,6 +23,9 @@ WAIT_S = 1.0
 Fetch = Callable[[Partition, int], Awaitable[list[Row]]]
 """Rows of a partition from an offset on, read in another thread."""
 
+Since = Callable[[Partition, int], Awaitable[int]]
+"""The first offset of a partition whose record is not older than a timestamp, looked up in another thread."""
+
 
 class LocalLog:
     """Every topic of one store. Implements `gateway.topic.log.Log`."""
@@ -37,6 +40,7 @@ class LocalLog:
         self._waiting: dict[str, list[asyncio.Future[Sequence[Record]]]] = {}
         self._commits: Commits
         self._fetch: Fetch
+        self._since: Since
 
     def load(self, held: Sequence[Held]) -> None:
         """Take over what the file holds, and what is declared. BackendError(REFUSED) where the two do not agree."""
@@ -55,10 +59,11 @@ class LocalLog:
                 )
             self._grow(topic, count)
 
-    def connect(self, commits: Commits, fetch: Fetch) -> None:
+    def connect(self, commits: Commits, fetch: Fetch, since: Since) -> None:
         """Say who writes and who reads."""
         self._commits = commits
         self._fetch = fetch
+        self._since = since
 
     def _made(self, name: str, count: int) -> Topic:
         topic = self._topics[name] = Topic(name, [])
@@ -110,6 +115,15 @@ class LocalLog:
     async def ends(self, topic: str) -> Offsets:
         found = self.find(topic)
         return {partition.number: partition.next for partition in found.partitions} if found else {0: 0}
+
+    async def at(self, topic: str, timestamp: int) -> Offsets:
+        found = self.find(topic)
+        if found is None:
+            return {0: 0}
+        try:
+            return {partition.number: await self._since(partition, timestamp) for partition in found.partitions}
+        except StoreError as error:
+            raise BackendError(Reason.UNREACHABLE, f"the local log cannot be read: {error}") from error
 
     @asynccontextmanager
     async def reading(self, topic: str, at: Offsets) -> AsyncIterator[LocalReader]:

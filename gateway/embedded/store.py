@@ -217,6 +217,19 @@ class Store:
             low, high = (low, middle) if kept(middle) else (middle, high)
         return high
 
+    def since(self, held: Held, timestamp: int) -> int:
+        """The first offset of a partition whose record is not older than a timestamp; the next one's where none is."""
+        low, high = held.start, held.next
+        while low < high:
+            middle = (low + high) // 2
+            try:
+                row = self._reading.execute("SELECT timestamp FROM record WHERE id = ?", (record_id(held.id, middle),)).fetchone()
+            except sqlite3.Error as error:
+                raise StoreError(f"reading failed ({error.sqlite_errorname})") from error
+            # What is not there any more is older than what is.
+            low, high = (low, middle) if row is not None and row[0] >= timestamp else (middle + 1, high)
+        return low
+
     def trim(self, partition: int, start: int, to: int) -> None:
         """Drop the records from `start` up to an offset, and say so, in one transaction. StoreError as for `commit`."""
         try:

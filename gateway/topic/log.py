@@ -56,6 +56,11 @@ class Log(Protocol):
     async def ends(self, topic: str) -> Offsets:
         """The offset that the next record will get, for each partition."""
 
+    async def at(self, topic: str, timestamp: int) -> Offsets:
+        """The offset of the first record that is not older than a time (milliseconds since 1970), for each partition; where there
+        is none, the offset that the next record will get.
+        """
+
     def reading(self, topic: str, at: Offsets) -> AbstractAsyncContextManager[Reader]:
         """Read every partition in `at` from its offset on. Without a group: other readers are not disturbed."""
 

@@ -263,6 +263,32 @@ class LogContract:
                 offsets.extend(record.offset for record in records)
         assert list(range(2 * MAX_BATCH)) == offsets
 
+    async def test_a_time_is_the_place_of_the_first_record_that_is_not_older(self, log, new_topic):
+        topic = await new_topic()
+        places = []
+        for number in range(5):
+            places.append(await log.append(topic, Message(b"%d" % number), soon()))
+            await asyncio.sleep(0.005)  # so that their times differ, by any clock
+        for place in places:
+            assert {0: place.offset} == dict(await log.at(topic, place.timestamp))
+            assert {0: place.offset + 1} == dict(await log.at(topic, place.timestamp + 1))
+        assert {0: 0} == dict(await log.at(topic, 0)) == dict(await log.at(topic, -1))
+
+    async def test_a_time_after_the_last_record_is_the_end(self, log, new_topic):
+        topic = await new_topic(partitions=3)
+        place = await log.append(topic, Message(b"x", key=b"bob"), soon())
+        assert dict(await log.ends(topic)) == dict(await log.at(topic, place.timestamp + 1))
+        assert {0: 0, 1: 0, 2: 0} == dict(await log.at(topic, place.timestamp))
+
+    async def test_a_time_before_what_retention_has_left_is_the_start(self, log, overtaken):
+        topic, first = overtaken
+        assert {0: first} == dict(await log.at(topic, 0))
+
+    async def test_a_time_in_an_unknown_topic_is_refused(self, log):
+        with pytest.raises(BackendError) as caught:
+            await log.at(self.absent, 0)
+        assert Reason.REFUSED == caught.value.reason
+
     async def test_starts_tell_what_retention_has_left(self, log, overtaken):
         topic, first = overtaken
         assert {0: first} == dict(await log.starts(topic))

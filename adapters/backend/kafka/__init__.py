@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator
 
-from adapters.backend.kafka.cluster import EARLIEST, LATEST, Cluster
+from adapters.backend.kafka.cluster import EARLIEST, LATEST, NONE, Cluster
 from adapters.backend.kafka.group import Member
 from adapters.backend.kafka.producer import Writer
 from adapters.backend.kafka.reader import Readers
@@ -185,6 +185,12 @@ class Kafka:
 
     async def ends(self, topic: str) -> Offsets:
         return await self._offsets(topic, LATEST)
+
+    async def at(self, topic: str, timestamp: int) -> Offsets:
+        # In this order: what comes in between is then behind the place, and not skipped.
+        ends = await self._offsets(topic, LATEST)
+        found = await self._offsets(topic, max(0, timestamp))
+        return {partition: end if found.get(partition, NONE) == NONE else found[partition] for partition, end in ends.items()}
 
     async def _offsets(self, topic: str, when: int) -> Offsets:
         with translating((TimeoutError, Reason.UNREACHABLE, "the broker did not answer in time"), *TROUBLES):

@@ -32,6 +32,8 @@ ABSENT_TOPICS = 1000
 ABSENT_TRIES = 3
 MADE_TRIES = 50
 EARLIEST, LATEST = -2, -1
+NONE = -1
+"""Where a partition has no record of a time or later."""
 READ_COMMITTED = 1
 NO_LEADER = -1
 
@@ -238,7 +240,9 @@ class Cluster:
         self._known.pop(topic, None)
 
     async def offsets(self, topic: str, when: int) -> dict[int, int]:
-        """The offset at EARLIEST or LATEST of every partition; LATEST is the first open transaction's, if there is one."""
+        """The offset at EARLIEST, LATEST or a time (milliseconds since 1970) of every partition. LATEST is the first open
+        transaction's, if there is one; for a time it is that of the first record not older, NONE where there is none.
+        """
         while True:
             leaders = await self.leaders(topic)
             try:
