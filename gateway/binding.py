@@ -55,7 +55,8 @@ class PlannedRoute:
     target_contract: Contract | None
     """What the target's mean: the same, unless a policy between them builds one from the other."""
     bindings: tuple[Binding, ...]
-    line: int
+    where: Where
+    """Where it is written, or the service that it follows from."""
     example: Mapping[str, Any]
     condition: Condition | None = None
     """Which of the calls that fit its patterns it takes; None for all."""
@@ -112,12 +113,13 @@ async def _unused(_exchange: Exchange) -> None:
 
 
 def _check_names(config: Config, routes: Iterable[PlannedRoute]) -> None:
-    lines: dict[str, int] = {}
+    known: dict[str, Where] = {}
     for route in routes:
-        if route.name in lines and route.bindings:
+        if route.name in known and route.bindings:
             where = (*route.bindings[0].where[:2], "name")
-            config.source.wrong(where, f"{route.name} is the name of the route on line {lines[route.name]} too")
-        lines.setdefault(route.name, route.line)
+            first = config.source.seen_from(where, known[route.name])
+            config.source.wrong(where, f"{route.name} is the name of the route {first} too")
+        known.setdefault(route.name, route.where)
 
 
 def settled(config: Config, routes: Sequence[PlannedRoute]) -> tuple[PlannedRoute, ...]:
@@ -132,7 +134,7 @@ def settled(config: Config, routes: Sequence[PlannedRoute]) -> tuple[PlannedRout
         if label in firsts:
             first, other = firsts[label]
             if not first.generated:
-                why = f"route {first.name} has it on line {config.source.line(other.where)}"
+                why = f"route {first.name} has it {config.source.seen_from(binding.where, other.where)}"
                 lost.setdefault(route.name, []).append((binding, why))
         elif not _reached(table, label, binding, depth):
             lost.setdefault(route.name, []).append((binding, "other routes, more specific, take it"))
@@ -160,10 +162,9 @@ def check_calls(config: Config, routes: Sequence[PlannedRoute]) -> None:
     for first, label in taken:
         route, other = bindings[first]
         binding = bindings[label][1]
-        line = config.source.line(other.where)
         # Of a service that is served whole it is the annotation that tells which is meant.
-        place = f"line {line}" if not route.generated else other.origin
-        config.source.wrong(binding.where, f"{binding.when} is taken by route {route.name} on {place}")
+        place = f"on {other.origin}" if route.generated else config.source.seen_from(binding.where, other.where)
+        config.source.wrong(binding.where, f"{binding.when} is taken by route {route.name} {place}")
     late = {label for _, label in taken}
     depth = max((binding.pattern.count("/") for _, binding in bindings.values()), default=0)
     for label, (_, binding) in bindings.items():

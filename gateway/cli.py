@@ -87,7 +87,7 @@ def check(options: argparse.Namespace) -> int:
         backends = dict.fromkeys(planned.config.backends, "ready") | reasons if options.connect else {}
         _json({"ok": ok, "routes": len(planned.routes), "problems": [], "backends": backends, "drift": drifted})
     for name, reason in reasons.items():
-        _complain(f"{options.config} backends.{name}: {reason}")
+        _complain(f"{_named(options.config)} backends.{name}: {reason}")
     for text in drifted:
         _complain(f"{options.running} {text}")
     if not ok:
@@ -97,7 +97,7 @@ def check(options: argparse.Namespace) -> int:
         counts = f"{_count(planned.routes, 'route')}, {_count(planned.config.listeners, 'listener')}"
         left = sum(len(route.left_out) for route in planned.routes)
         left_out = f"; {_count(range(left), 'call')} of services left out (`polygate routes` says why)" if left else ""
-        _say(f"{options.config}: {counts}: all fits{asked}{left_out}")
+        _say(f"{_named(options.config)}: {counts}: all fits{asked}{left_out}")
     return OK
 
 
@@ -107,6 +107,10 @@ def _drifted(url: str, planned: Plan) -> list[str]:
         return list(drift(url, planned.config.contracts.digests))
     except AskingError as error:
         return [str(error)]
+
+
+def _named(paths: Sequence[Path]) -> str:
+    return ", ".join(map(str, paths))
 
 
 def _count(things: Sized, noun: str) -> str:
@@ -233,11 +237,11 @@ def _command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     sub.set_defaults(action=action)
-    told = f"the config file ({DEFAULT} unless told)"
+    told = f"a config file, or a folder of them; several are one config ({DEFAULT} unless told)"
     if name in {"run", "check", "routes", "explain", "openapi", "asyncapi"}:
-        sub.add_argument("--config", "-c", type=Path, metavar="FILE", help=told)
+        sub.add_argument("--config", "-c", type=Path, metavar="FILE", action="append", help=told)
     if name in {"run", "check", "routes", "openapi", "asyncapi"}:
-        sub.add_argument("file", nargs="?", type=Path, help="the same, without -c")
+        sub.add_argument("file", nargs="*", type=Path, help="the same, without -c")
     if name in {"check", "explain", "routes", "version"}:
         sub.add_argument("--json", action="store_true", help="for programs")
     return sub
@@ -282,14 +286,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line; where a command takes a config, it is in `config`. Exits 2 where it is wrong."""
+    """The command line; where a command takes a config, its files are in `config`. Exits 2 where it is wrong."""
     top = parser()
     options = top.parse_args(arguments)
     if "config" in options:
-        given = [file for file in (options.config, getattr(options, "file", None)) if file is not None]
-        if len(given) > 1:
-            top.error(f"one config file at a time: {given[0]} or {given[1]}")
-        options.config = given[0] if given else DEFAULT
+        options.config = [*(options.config or ()), *getattr(options, "file", ())] or [DEFAULT]
     return options
 
 

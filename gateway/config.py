@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from gateway import registry
 from gateway.codec import NO_CONTRACTS, Contract, Contracts, Format
 from gateway.contract import contracts, schema_contract, schema_digests
 from gateway.file import FileConfig, JsonConfig, RouteConfig, SchemaConfig, ServiceConfig
+from gateway.merge import read_all
 from gateway.policy import PolicyConfig
 from gateway.port import BackendConfig, ListenerConfig, TargetConfig
 from gateway.remedy import did_you_mean, validated
-from gateway.source import ConfigError, Source, Where, read
+from gateway.source import Source, Where
 
 VERBS = ("call", "publish", "ask", "tail")
 
@@ -64,15 +65,15 @@ class Config:
     """The sections in which something is wrong: what may only follow from that is not told as well."""
 
 
-def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
-    """Read and validate a config file. Raises ConfigError where it is no config at all; other problems are in its source."""
-    source = read(path, environment)
-    if not isinstance(source.value, dict):
-        source.wrong((), "a config is a mapping with `listeners`, `backends` and `routes`; `polygate init` writes one")
-        raise ConfigError(source.problems)
+def load(paths: Path | Sequence[Path], environment: Mapping[str, str] | None = None) -> Config:
+    """Read and validate config files, as one. Raises ConfigError where they are no config at all; other problems are in its
+    source.
+    """
+    source = read_all((paths,) if isinstance(paths, Path) else paths, environment)
+    value = cast("dict[str, Any]", source.value)
     config = Config(source, FileConfig.model_construct(listeners={}))
     config.broken |= {str(where[0]) for where in source.unfilled if where}
-    routes = _file(config, source.value)
+    routes = _file(config, value)
     config.formats = dict(_formats())
     with _section(config, "listeners"):
         config.listeners = _parts(source, registry.INGRESS, config.file.listeners, "listeners")

@@ -64,7 +64,7 @@ def contracts(source: Source, entries: Sequence[Entry], backends: Mapping[str, B
         if config is None:
             continue
         try:
-            sets.append(config.read(source.folder, backends))
+            sets.append(config.read(source.folder(where), backends))
         except ContractError as error:
             for text in error.problems:
                 source.wrong(where, text)
@@ -83,7 +83,7 @@ def _config(source: Source, entry: Entry, where: Where) -> ContractConfig | None
     """The model of one entry: a text is the path of a .proto, of a folder of them, or of a descriptor set."""
     known = registry.kinds(registry.CONTRACT)
     if isinstance(entry, str):
-        kind = "proto" if entry.endswith(".proto") or (source.folder / entry).is_dir() else "descriptors"
+        kind = "proto" if entry.endswith(".proto") or (source.folder(where) / entry).is_dir() else "descriptors"
         entry = {kind: entry}
     said = [name for name in entry if name in known]
     if len(said) != 1:
@@ -112,7 +112,7 @@ def schema_contract(source: Source, said: SchemaConfig, to: TargetConfig, where:
     kinds: list[Compiled] = []
     for field, schema in (("request", said.request), ("reply", said.reply)):
         try:
-            kinds.append(compiled(schema, source.folder, formats=said.formats))
+            kinds.append(compiled(schema, source.folder(where), formats=said.formats))
         except ContractError as error:
             source.wrong((*where, field), str(error))
     if len(kinds) < len(("request", "reply")):

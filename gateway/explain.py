@@ -82,7 +82,7 @@ def _matched(plan: Plan, route: PlannedRoute, binding: Binding, found: Found) ->
         steps = [_step(policy.kind, policy) for policy, _ in built]
     return {
         "route": route.name,
-        "file": plan.config.source.file,
+        "file": plan.config.source.name(binding.where),
         "line": plan.config.source.line(binding.where),
         "origin": binding.origin,
         "when": binding.when,

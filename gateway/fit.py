@@ -61,8 +61,10 @@ def _check_listeners(config: Config) -> None:
         host, port = split_bind(bind)
         for (other, number), first in taken.items():
             if port == number != 0 and _overlap(host, other):
-                line = config.source.line(("listeners", first))
-                config.source.wrong(("listeners", name, "bind"), f"{bind} is taken by listener {first} on line {line}")
+                where = ("listeners", name, "bind")
+                config.source.wrong(
+                    where, f"{bind} is taken by listener {first} {config.source.seen_from(where, ('listeners', first))}"
+                )
         taken[host, port] = name
 
 
@@ -75,8 +77,8 @@ def _check_backends(config: Config) -> None:
             continue
         if owned in owners:
             first = owners[owned]
-            line = config.source.line(("backends", first))
-            text = f"has the same storage as {first} on line {line}, which can have one owner only: let routes name {first}"
+            line = config.source.seen_from(("backends", name), ("backends", first))
+            text = f"has the same storage as {first} {line}, which can have one owner only: let routes name {first}"
             config.source.wrong(("backends", name), text)
         owners.setdefault(owned, name)
 
@@ -118,7 +120,7 @@ def _fit(config: Config, wires: Mapping[str, Sequence[Wire]], route: Route) -> P
         route.to,
         *contracts,
         tuple(bindings),
-        source.line(route.where),
+        route.where,
         route.config.example,
         generated=generated,
         left_out=tuple(route.left_out),
@@ -199,7 +201,7 @@ def _place(config: Config, route: Route, when: str, call: str) -> tuple[Where, s
     if route.origins is not None:
         return route.where, route.origins[when, call]
     where = (*route.where, "when", when)
-    return where, f"{config.source.file}:{config.source.line(where)}"
+    return where, config.source.origin(where)
 
 
 def _rule(route: Route, called: CallConfig, rule: Rule, wrong: Callable[[str], None]) -> Rule:

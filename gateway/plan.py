@@ -22,7 +22,6 @@ from gateway.policy import Policy, PolicyConfig
 from gateway.port import Backend, Target
 from gateway.present import offers, opened, opening, raw, translation, uploads
 from gateway.route import Endpoint, Table, refusal
-from gateway.source import ConfigError
 from gateway.topic.event import EVENT
 from gateway.topic.tail import TailTo
 
@@ -113,12 +112,12 @@ def _around(route: str, protocol: str, policies: Iterable[PolicyConfig]) -> Call
     return partial(pipeline, [policy.build(route, protocol) for policy in policies])
 
 
-def plan(path: Path, environment: Mapping[str, str] | None = None) -> Plan:
-    """Load a config file and fit it together. Raises ConfigError with every problem found."""
-    config = load(path, environment)
+def plan(paths: Path | Sequence[Path], environment: Mapping[str, str] | None = None) -> Plan:
+    """Load config files, or folders of them, as one config and fit it together. Raises ConfigError with every problem found."""
+    config = load(paths, environment)
     routes = fitted(config)
     if config.source.problems:
-        raise ConfigError(config.source.problems)
+        raise config.source.error()
     return Plan(config, routes)
 
 

@@ -50,7 +50,8 @@ def rows(plan: Plan) -> list[dict[str, Any]]:
             "verb": route.to.verb,
             "target": getattr(route.to, route.to.verb),
             "contract": route.contract.name if route.contract else None,
-            "line": route.line,
+            "file": plan.config.source.name(route.where),
+            "line": plan.config.source.line(route.where),
         }
         for route in plan.routes
     ]

@@ -52,7 +52,7 @@ def _route(
     when: dict[str, tuple[CallConfig, ...]] = {}
     origins: dict[tuple[str, str], str] = {}
     left_out: list[LeftOut] = []
-    line = f"{config.source.file}:{config.source.line(own)}"
+    line = config.source.origin(own)
     for protocol, (wire, *_) in wires.items():
         for call in wire.calls(contract):
             text = " ".join(part for part in (call.method, call.path) if part)

@@ -1,10 +1,12 @@
-"""A config file as plain values, with the line of every one, its variables filled in."""
+"""A config as plain values, with the file and line of every one, its variables filled in. It is one file, or several read as
+one.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,10 +47,12 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """A config that cannot work; every problem, in the order of the file."""
+    """A config that cannot work; every problem, in the order of the files."""
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: Iterable[Problem], inputs: Iterable[Path] = ()) -> None:
         self.problems = sorted(dict.fromkeys(problems), key=lambda problem: (problem.file, problem.line))
+        self.inputs = frozenset(inputs)
+        """See `Source.inputs`."""
         super().__init__("\n".join(map(str, self.problems)))
 
 
@@ -62,27 +66,64 @@ def path_text(where: Where) -> str:
 
 @dataclass(slots=True)
 class Source:
-    """One file that was read. `value` is plain; `lines` has the line of each path in it."""
+    """What was read. `value` is plain; `lines` has the line of each path in it.
+
+    Of several files read as one, `parts` says whose every entry of a section is: its own source, and its path in that.
+    """
 
     file: str
-    folder: Path
+    home: Path
+    """The file's folder."""
     value: object = None
     lines: dict[Where, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     unfilled: set[Where] = field(default_factory=set)
     """The places whose variables could not be filled in: what else is wrong with them may only follow from that."""
+    inputs: set[Path] = field(default_factory=set)
+    """Every file, and every folder, whose change may change the config."""
+    parts: dict[Where, tuple[Source, Where]] = field(default_factory=dict)
+
+    def _at(self, where: Where) -> tuple[Source, Where]:
+        """The one file that a path is in, and its path there."""
+        for length in (2, 1):
+            if (part := self.parts.get(where[:length])) is not None:
+                source, own = part
+                return source, (*own, *where[length:])
+        return self, where
 
     def line(self, where: Where) -> int:
-        """The line of a path or, where it is not in the file, of the nearest that is."""
-        while where and where not in self.lines:
+        """The line of a path or, where it is not in its file, of the nearest that is."""
+        source, where = self._at(where)
+        while where and where not in source.lines:
             where = where[:-1]
-        return self.lines.get(where, 1)
+        return source.lines.get(where, 1)
+
+    def name(self, where: Where) -> str:
+        """The file of a path."""
+        return self._at(where)[0].file
+
+    def folder(self, where: Where) -> Path:
+        """Where relative paths start that stand at a place: the folder of its file."""
+        return self._at(where)[0].home
+
+    def origin(self, where: Where) -> str:
+        """A place as file:line."""
+        return f"{self.name(where)}:{self.line(where)}"
+
+    def seen_from(self, where: Where, other: Where) -> str:
+        """Where another place is, for somebody who looks at this one."""
+        return f"on line {self.line(other)}" if self.name(other) == self.name(where) else f"in {self.origin(other)}"
 
     def wrong(self, where: Where, text: str) -> None:
         """Note a problem, unless it is of a place that is unfilled."""
-        if where in self.unfilled:
+        source, own = self._at(where)
+        if own in source.unfilled:
             return
-        self.problems.append(Problem(self.file, self.line(where), path_text(where), text))
+        self.problems.append(Problem(source.file, self.line(where), path_text(own), text))
+
+    def error(self, *more: Problem) -> ConfigError:
+        """What is wrong so far, to be raised."""
+        return ConfigError([*self.problems, *more], self.inputs)
 
 
 class _Reader:
@@ -129,7 +170,7 @@ class _Reader:
         return int(event.start_mark.line) + 1
 
     def _refusal(self, event: Any, text: str) -> ConfigError:
-        return ConfigError([*self._source.problems, Problem(self._source.file, self._line(event), "", text)])
+        return self._source.error(Problem(self._source.file, self._line(event), "", text))
 
     def _mapping(self, where: Where) -> dict[str, object]:
         own: dict[str, object] = {}
@@ -194,8 +235,10 @@ class _Reader:
         return found
 
     def _secret(self, name: str, where: Where) -> str:
+        path = self._source.home / name
+        self._source.inputs.add(path)
         try:
-            return (self._source.folder / name).read_text(encoding="utf-8").rstrip("\r\n")
+            return path.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             reason = (error.strerror or "").lower() if isinstance(error, OSError) else "it is not UTF-8"
             self._source.wrong(where, f"${{file:{name}}} cannot be read: {reason}")
@@ -228,20 +271,24 @@ def _hint(text: str, line: int) -> str:
 
 def read(path: Path, environment: Mapping[str, str] | None = None) -> Source:
     """Read a YAML file (JSON is YAML too). ConfigError where it cannot be read at all; lesser problems are in the source."""
-    source = Source(str(path), path.parent)
+    source = Source(str(path), path.parent, inputs={path})
+
+    def refusal(text: str, line: int = 1) -> ConfigError:
+        return source.error(Problem(source.file, line, "", text))
+
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         remedy = "; `polygate init` writes a first one" if isinstance(error, FileNotFoundError) else ""
-        raise ConfigError([Problem(str(path), 1, "", f"cannot be read: {(error.strerror or '').lower()}{remedy}")]) from error
+        raise refusal(f"cannot be read: {(error.strerror or '').lower()}{remedy}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError([Problem(str(path), 1, "", "is not UTF-8")]) from error
+        raise refusal("is not UTF-8") from error
     try:
         source.value = _Reader(source, os.environ if environment is None else environment, yaml.parse(text, _LOADER)).document()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         what = ", ".join(part for part in (error.context, error.problem) if part)
-        raise ConfigError([Problem(str(path), line, "", f"is not YAML: {what}{_hint(text, line)}")]) from error
+        raise refusal(f"is not YAML: {what}{_hint(text, line)}", line) from error
     except yaml.YAMLError as error:
-        raise ConfigError([Problem(str(path), 1, "", "is not YAML: it has a character that no text file should have")]) from error
+        raise refusal("is not YAML: it has a character that no text file should have") from error
     return source

@@ -21,7 +21,7 @@ def routes(*patterns: str) -> list[PlannedRoute]:
             None,
             None,
             (Binding("rest", f"GET {pattern}", "GET", pattern, Many.NEITHER, False, (), None, ("routes", n)),),
-            n,
+            ("routes", n),
             {},
         )
         for n, pattern in enumerate(patterns)

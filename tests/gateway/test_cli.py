@@ -265,12 +265,14 @@ def test_the_config_is_named_with_c_or_without(config, capsys, command):
     assert 1 == len(told)
 
 
-def test_two_configs_are_one_too_many(config, capsys):
+def test_several_configs_are_one(config, capsys, tmp_path):
     path = config()
-    with pytest.raises(SystemExit) as caught:
-        main(["check", path, "-c", "other.yaml"])
-    assert USAGE == caught.value.code
-    assert f"one config file at a time: other.yaml or {path}" in capsys.readouterr().err
+    more = tmp_path / "more.yaml"
+    more.write_text("routes: [{name: more, when: {rest: GET /more}, to: {backend: nowhere, call: a}}]\n")
+    for command in ("check", "routes", "openapi", "asyncapi", "run"):
+        assert WRONG == main([command, path, "-c", str(more)])
+        assert f"{more}:1 routes[0].to.backend: there is no backend 'nowhere'" in capsys.readouterr().err
+    assert WRONG == main(["explain", "-c", path, "-c", str(more), "GET /more"])
 
 
 def test_explain_exits_1_where_the_body_would_be_refused(tmp_path, capsys):

@@ -214,6 +214,7 @@ def test_rows_tell_each_route(made, tmp_path):
             "verb": "call",
             "target": "hello",
             "contract": None,
+            "file": f"{tmp_path}/gateway.yaml",
             "line": 3,
         }
     ] == rows(made())
