@@ -12,7 +12,7 @@ from gateway.errors import BackendError, CallerError, GatewayError, Reason
 from gateway.message import Message
 from gateway.port import Record
 from gateway.topic.feed import gone
-from gateway.topic.log import Offsets, Place, no_partition
+from gateway.topic.log import Offsets, Place, Post, no_partition
 
 MAX_BYTES = 1 << 20
 BATCH = 500
@@ -32,6 +32,7 @@ class FakeLog:
         self.remade: set[str] = set()
         self.broken: Exception | None = None
         self.reads = 0
+        self.held: list[asyncio.Future[Place]] | None = None
         self._clock = count(1_700_000_000_000)
         self._more = asyncio.Event()
 
@@ -83,13 +84,39 @@ class FakeLog:
         last = records[-1].offset + 1 if records else 0
         return max(last, self.dropped.get((topic, partition), 0), self.extra.get((topic, partition), 0))
 
-    async def append(self, topic: str, message: Message, deadline: float, *, partition: int | None = None) -> Place:
-        self._partitions(topic)
+    def _check(self, topic: str, message: Message, deadline: float, partition: int | None) -> None:
+        count = len(self._partitions(topic))
+        if partition is not None and partition >= count:
+            raise no_partition(count)
         if len(message.body) > MAX_BYTES:
             raise CallerError(Reason.TOO_LARGE, f"a record may have {MAX_BYTES} bytes")
         if deadline <= asyncio.get_running_loop().time():
             raise BackendError(Reason.UNREACHABLE, "too late")
+
+    async def append(
+        self, topic: str, message: Message, deadline: float, *, partition: int | None = None, route: str = ""
+    ) -> Place:
+        del route
+        self._check(topic, message, deadline, partition)
         return self.put(topic, message, partition)
+
+    async def admit(
+        self, topic: str, message: Message, deadline: float, *, partition: int | None = None, route: str = ""
+    ) -> asyncio.Future[Place]:
+        """Written at once, unless `held` is set: it is then left to the test."""
+        admitted: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
+        if self.held is None:
+            admitted.set_result(await self.append(topic, message, deadline, partition=partition, route=route))
+        else:
+            self._check(topic, message, deadline, partition)
+            self.held.append(admitted)
+        return admitted
+
+    async def append_all(self, posts: Sequence[Post], deadline: float, *, route: str = "") -> Sequence[Place]:
+        del route
+        for post in posts:
+            self._check(post.topic, post.message, deadline, post.partition)
+        return [self.put(post.topic, post.message, post.partition) for post in posts]
 
     async def starts(self, topic: str) -> Offsets:
         return {number: self.dropped.get((topic, number), 0) for number, _ in enumerate(self._partitions(topic))}

@@ -114,8 +114,15 @@ class Embedded:
             raise BackendError(Reason.UNREACHABLE, "the local log is not open")
         await self._commits.check()
 
-    async def append(self, topic: str, message: Message, deadline: float, *, partition: int | None = None) -> Place:
-        return await self._log.append(topic, message, deadline, partition=partition)
+    async def append(
+        self, topic: str, message: Message, deadline: float, *, partition: int | None = None, route: str = ""
+    ) -> Place:
+        return await self._log.append(topic, message, deadline, partition=partition, route=route)
+
+    async def admit(
+        self, topic: str, message: Message, deadline: float, *, partition: int | None = None, route: str = ""
+    ) -> asyncio.Future[Place]:
+        return await self._log.admit(topic, message, deadline, partition=partition, route=route)
 
     async def starts(self, topic: str) -> Offsets:
         return await self._log.starts(topic)

@@ -92,6 +92,10 @@ class Commits:
 
     async def append(self, partition: Partition, message: Message, size: int, deadline: float) -> Place:
         """See `Log.append`."""
+        return await self.admit(partition, message, size, deadline)
+
+    def admit(self, partition: Partition, message: Message, size: int, deadline: float) -> asyncio.Future[Place]:
+        """See `Log.admit`."""
         if self.broken is not None:
             raise BackendError(Reason.UNREACHABLE, self.broken)
         loop = asyncio.get_running_loop()
@@ -104,10 +108,8 @@ class Commits:
         self._queued += size
         self._due.set()
         timer = loop.call_at(deadline, waiting.expire)
-        try:
-            return await waiting.done
-        finally:
-            timer.cancel()
+        waiting.done.add_done_callback(lambda _: timer.cancel())
+        return waiting.done
 
     def progress(self, consumer: str, partition: Partition, at: int) -> None:
         """Note where a consumer goes on; on the disk with the next record, or a moment later."""

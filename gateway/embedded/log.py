@@ -96,7 +96,15 @@ class LocalLog:
         """Every partition of every topic."""
         return [partition for topic in self._topics.values() for partition in topic.partitions]
 
-    async def append(self, topic: str, message: Message, deadline: float, *, partition: int | None = None) -> Place:
+    async def append(
+        self, topic: str, message: Message, deadline: float, *, partition: int | None = None, route: str = ""
+    ) -> Place:
+        return await (await self.admit(topic, message, deadline, partition=partition, route=route))
+
+    async def admit(
+        self, topic: str, message: Message, deadline: float, *, partition: int | None = None, route: str = ""
+    ) -> asyncio.Future[Place]:
+        del route
         size = len(message.body) + len(message.key or b"") + sum(len(name) + len(value) for name, value in message.headers)
         if size > self._max_record_bytes:
             raise CallerError(Reason.TOO_LARGE, f"a record may have {self._max_record_bytes} bytes")
@@ -106,7 +114,7 @@ class LocalLog:
             raise no_partition(count)  # before the topic is made: a refused record leaves nothing behind
         found = self.make(topic)
         chosen = found.choose(message.key) if partition is None else found.partitions[partition]
-        return await self._commits.append(chosen, message, size + OVERHEAD, deadline)
+        return self._commits.admit(chosen, message, size + OVERHEAD, deadline)
 
     async def starts(self, topic: str) -> Offsets:
         found = self.find(topic)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -26,6 +27,15 @@ class Place:
     timestamp: int
 
 
+@dataclass(frozen=True, slots=True)
+class Post:
+    """One record of several that are written together: its topic, and its partition where the key is not to choose it."""
+
+    topic: str
+    message: Message
+    partition: int | None = None
+
+
 class Reader(Protocol):
     """Reads a topic on from where it was opened. Used by one task."""
 
@@ -43,12 +53,26 @@ class Reader(Protocol):
 class Log(Protocol):
     """What a broker's adapter gives. Every method ends within its own deadline."""
 
-    async def append(self, topic: str, message: Message, deadline: float, *, partition: int | None = None) -> Place:
+    async def append(
+        self, topic: str, message: Message, deadline: float, *, partition: int | None = None, route: str = ""
+    ) -> Place:
         """Write one record, acknowledged by the log's own durability, before `deadline` (event-loop time).
 
-        The message's key chooses the partition unless it is told. BackendError: UNREACHABLE (nothing was or will be written),
-        UNKNOWN_OUTCOME (it may have been), REFUSED (no such topic or partition, not allowed). CallerError: TOO_LARGE.
+        The message's key chooses the partition unless it is told. `route` is in whose name: a log that is short of room shares it
+        fairly between them. BackendError: UNREACHABLE (nothing was or will be written), UNKNOWN_OUTCOME (it may have been),
+        OVERLOADED (too much waits to be written), REFUSED (no such topic or partition, not allowed). CallerError: TOO_LARGE.
         """
+
+    async def admit(
+        self, topic: str, message: Message, deadline: float, *, partition: int | None = None, route: str = ""
+    ) -> asyncio.Future[Place]:
+        """Take one record into the log's bounded queue, in its order there, and return what ends as `append` does.
+
+        Raises what `append` would where that is known at once. Cancelling the future withdraws a record that was not handed over.
+        """
+
+    async def append_all(self, posts: Sequence[Post], deadline: float, *, route: str = "") -> Sequence[Place]:
+        """Write all of several records, or none, in one transaction; their places, in the same order. Raises as `append` does."""
 
     async def starts(self, topic: str) -> Offsets:
         """The offset of the first record still held, for each partition. BackendError(REFUSED) for an unknown topic."""
