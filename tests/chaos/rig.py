@@ -84,7 +84,10 @@ class Rig:
         if self.broker is None:
             backend = f"{{kind: local, path: log.db, topics: {{{self.topic}: {{partitions: {PARTITIONS}}}}}}}"
         else:
-            backend = f'{{kind: kafka, bootstrap: "{self.bootstrap}", create: {{partitions: {PARTITIONS}}}}}'
+            copies = self.broker.bootstrap.count(",") + 1
+            backend = (
+                f'{{kind: kafka, bootstrap: "{self.bootstrap}", create: {{partitions: {PARTITIONS}, replication: {copies}}}}}'
+            )
         routes = "\n".join(
             f"  - name: {mode}\n"
             f'    when: {{rest: "POST /{mode}/{{customer}}", websocket: /{mode}'
@@ -240,7 +243,7 @@ class Rig:
             ends = await consumer.end_offsets(partitions)
             await consumer.seek_to_beginning(*partitions)
             ids: dict[int, list[str]] = defaultdict(list)
-            while any(await consumer.position(one) < ends[one] for one in partitions):
+            while [one for one in partitions if await consumer.position(one) < ends[one]]:
                 for one, records in (await consumer.getmany(timeout_ms=200)).items():
                     ids[one.partition] += [json.loads(record.value)["sku"] for record in records]
             return list(ids.values())
