@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from gateway.bind import Address
 from gateway.binding import Binding, PlannedRoute
 from gateway.codec import ABSENT
 from gateway.message import Many
 from gateway.pattern import pattern_of
 from gateway.plan import Plan
-from gateway.port import Address
 
 _PREFERRED = ("rest", "websocket", "grpc")
 _WIDTH = 14

@@ -8,6 +8,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from gateway import registry
+from gateway.bind import split_bind
 from gateway.binding import Binding, PlannedRoute, check_calls, settled
 from gateway.codec import Contract, Rule
 from gateway.condition import When
@@ -19,7 +20,7 @@ from gateway.meaning import Contracts, check_target, check_templates, check_vari
 from gateway.message import Many
 from gateway.pattern import PatternError, pattern_of
 from gateway.policy import PolicyConfig
-from gateway.port import ListenerConfig, TargetConfig, split_bind
+from gateway.port import ListenerConfig, TargetConfig
 from gateway.remedy import did_you_mean
 from gateway.route import Condition
 from gateway.service import service_routes

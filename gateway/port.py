@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import socket
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Protocol, Self, runtime_checkable
+from typing import ClassVar, Protocol, Self, runtime_checkable
 
-from pydantic import AfterValidator, Field
-
+from gateway.bind import Address, Listen, listen
 from gateway.breaker import Breaker
 from gateway.codec import MESSAGE, NO_CONTRACTS, Contract, Contracts, HttpBinding, Rule, Value
 from gateway.errors import GatewayError
@@ -22,50 +20,6 @@ from gateway.part import Part
 from gateway.route import Endpoint, Find
 from gateway.state import State
 from gateway.wire import Wire
-
-MAX_PORT = 65_535
-
-
-def _bindable(bind: str) -> str:
-    host, separator, port = bind.rpartition(":")
-    bare = ":" in host and not (host.startswith("[") and host.endswith("]"))
-    if not separator or bare or not (port.isascii() and port.isdigit()) or int(port) > MAX_PORT:
-        raise ValueError("must be host:port, as in 127.0.0.1:8080 or [::1]:8080")
-    return bind
-
-
-Bind = Annotated[str, AfterValidator(_bindable), Field(examples=["127.0.0.1:8080", "[::1]:8080", "0.0.0.0:0"])]
-"""host:port; port 0 takes a free one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a listener really listens, once it does."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def split_bind(bind: str) -> tuple[str, int]:
-    """Host and port of a `bind`; brackets around an IPv6 address come off."""
-    host, _, port = bind.rpartition(":")
-    return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-UNSENT_BYTES = 64 << 10
-
-
-def limit_unsent(listening: socket.socket) -> None:
-    """Bound what the kernel holds unsent for each connection of a listening socket, where it can (Linux, macOS).
-
-    It counts in a container's memory, and without this it is a few MiB for every caller that stops reading.
-    """
-    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-    if option is not None:
-        listening.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)
 
 
 class TargetConfig(Part):
@@ -268,6 +222,8 @@ class View:
     """Event-loop time by which every listener must have let go; set when the gateway is told to stop."""
     ready: bool = True
     """False from the moment that the gateway is told to stop."""
+    listen: Listen = listen
+    """Where a listener has its sockets from: one that takes the place of another goes on with that one's."""
     addresses: dict[str, Address] = field(default_factory=dict)
     documents: Mapping[str, Document] = field(default_factory=dict)
     """The documents, by the paths that they are known by ("/openapi.json")."""

@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Self, TypeVar
 
+from gateway.bind import Address
 from gateway.description import documents, servers
 from gateway.errors import GatewayError
 from gateway.kept import Kept
 from gateway.plan import Plan
-from gateway.port import Address, Backend, Ingress, View
+from gateway.port import Backend, Ingress, View
 
 Entered = TypeVar("Entered")
 log = logging.getLogger("polygate")

@@ -23,11 +23,12 @@ from adapters.grpc.metadata import REQUEST_ID, headers_of
 from adapters.grpc.server import Server
 from adapters.grpc.service import services
 from adapters.grpc.status import status_of
+from gateway.bind import Address, Bind, split_bind
 from gateway.codec import Contract
 from gateway.errors import CallerError, GatewayError, Outcome, Reason
 from gateway.exchange import Call, new_id
 from gateway.message import PROTOBUF, Headers, Many
-from gateway.port import Address, Bind, ListenerConfig, View, split_bind
+from gateway.port import ListenerConfig, View
 from gateway.route import Endpoint, Found
 from gateway.status import marks
 from gateway.task import Tasks

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from gateway.attempt import attempt, banner, parted
+from gateway.bind import Address
 from gateway.binding import Binding
 from gateway.codec import ABSENT, Rule
 from gateway.message import Many
 from gateway.plan import plan
-from gateway.port import Address
 from gateway.server import running
 
 SHOP = Path("protos/shop.binpb").resolve()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
+from gateway.bind import Address
 from gateway.description import NOT_YET, documents, servers, sockets
-from gateway.port import Address
 from tests.gateway.description.planned import planned
 
 ROUTE = '\n  - {name: a, when: {rest: "GET /a", websocket: /a}, to: {backend: stub, call: echo}}\n'

@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
+from gateway.bind import Address
 from gateway.plan import Plan, plan
-from gateway.port import Address, BackendConfig, ListenerConfig
+from gateway.port import BackendConfig, ListenerConfig
 from gateway.server import StartError, rows, running, serve
 
 SAID: list[str] = []

@@ -13,10 +13,12 @@ from aiohttp.web_protocol import RequestHandler
 from pydantic import Field
 
 from adapters.ingress.admin.page import File, body, files, headers, policy
+from gateway.bind import Address, Bind
 from gateway.errors import GatewayError
 from gateway.policy.observe import METRICS_TYPE, metrics
-from gateway.port import Address, Backend, Bind, ListenerConfig, View, split_bind
+from gateway.port import Backend, ListenerConfig, View
 
+BACKLOG = 128
 _HEADERS = {"Server": "polygate", "Cache-Control": "no-store"}
 
 
@@ -50,13 +52,12 @@ class Admin:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Address]:
-        host, port = split_bind(self._config.bind)
         server = _Server(self._handle)
         runner = web.ServerRunner(server, shutdown_timeout=0.5)
         await runner.setup()
-        site = web.TCPSite(runner, host or None, port)
         try:
-            await site.start()
+            for one in self._view.listen(self._config.bind, BACKLOG):
+                await web.SockSite(runner, one).start()
             bound = runner.addresses[0]
             yield Address(bound[0], bound[1])
         finally:

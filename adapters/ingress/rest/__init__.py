@@ -24,11 +24,12 @@ from adapters.ingress.rest.plain import Plain
 from adapters.ingress.rest.preflight import Preflight
 from adapters.ingress.rest.protocol import HttpProtocol
 from adapters.ingress.rest.request import METHODS, check_head, check_method, headers_of
+from gateway.bind import Address, Bind
 from gateway.codec import Contract, HttpBinding, Rule
 from gateway.errors import CallerError, GatewayError, Outcome, Reason
 from gateway.exchange import Call, new_id
 from gateway.message import Many
-from gateway.port import Address, Bind, ListenerConfig, View, limit_unsent, split_bind
+from gateway.port import ListenerConfig, View
 from gateway.query import pairs_of
 from gateway.route import Endpoint
 from gateway.tls import ListenerTls
@@ -149,17 +150,16 @@ class Rest:
             max_field_size=int(config.max_field),
             max_headers=max(config.max_fields, 128),
         )
-        host, port = split_bind(config.bind)
         loop = asyncio.get_running_loop()
         context = config.tls.context() if config.tls is not None else None
-        listening = await loop.create_server(server, host or None, port, ssl=context, backlog=config.backlog)
+        sockets = self._view.listen(config.bind, config.backlog)
+        bound = sockets[0].getsockname()
+        listening = [await loop.create_server(server, sock=one, ssl=context, backlog=config.backlog) for one in sockets]
         try:
-            for one in listening.sockets:
-                limit_unsent(one)
-            bound = listening.sockets[0].getsockname()
             yield Address(bound[0], bound[1])
         finally:
-            listening.close()
+            for one in listening:
+                one.close()
             await self._drain(server)
 
     async def _drain(self, server: Listening) -> None:

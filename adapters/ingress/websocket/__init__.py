@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Annotated, Any, ClassVar, Literal, cast
@@ -28,12 +30,13 @@ from adapters.ingress.websocket.handshake import (
 )
 from adapters.ingress.websocket.wire import Wire
 from adapters.websocket.envelope import SUBPROTOCOL
+from gateway.bind import Address, Bind
 from gateway.codec import Contract, HttpBinding
 from gateway.errors import Allowed, CallerError, GatewayError, Reason
 from gateway.exchange import Call, new_id
 from gateway.message import BYTES, JSON, PROTOBUF, TEXT, Headers, Many
 from gateway.part import Written
-from gateway.port import Address, Bind, ListenerConfig, View, limit_unsent, split_bind
+from gateway.port import ListenerConfig, View
 from gateway.route import Endpoint, Found
 from gateway.task import Tasks
 from gateway.tls import ListenerTls
@@ -41,6 +44,7 @@ from gateway.tls import ListenerTls
 log = logging.getLogger("polygate")
 wire_log = logging.getLogger("polygate.websocket")
 
+BACKLOG = 1024
 DRAIN_GAP_S = 0.05
 """Between two closes of a drain, so that not all callers come back at once; less where there are too many for the time."""
 LINGER_S = 1.0
@@ -149,34 +153,38 @@ class WebSocket:
 
     @asynccontextmanager
     async def _serving(self) -> AsyncIterator[Address]:
-        config = self._config
-        host, port = split_bind(config.bind)
         async with Tasks() as self._tasks:
-            server = await serve(
-                self._converse,
-                host,
-                port,
-                process_request=self._open,
-                process_response=self._head,
-                server_header=None,
-                # Ours ends before; this is the library's own net.
-                open_timeout=config.open_timeout + LINGER_S,
-                close_timeout=config.close_timeout,
-                ping_interval=None,
-                write_limit=int(config.write_limit),
-                logger=wire_log,
-                create_connection=cast("Any", self._connection),
-                ssl=config.tls.context() if config.tls else None,
-            )
+            context = self._config.tls.context() if self._config.tls else None
+            sockets = self._view.listen(self._config.bind, BACKLOG)
+            bound = sockets[0].getsockname()
+            servers = [await self._server(one, context) for one in sockets]
             try:
-                for listening in server.sockets:
-                    limit_unsent(listening)
-                bound = server.sockets[0].getsockname()
                 yield Address(bound[0], bound[1])
             finally:
-                server.close(close_connections=False)
+                for server in servers:
+                    server.close(close_connections=False)
                 await self._drain()
-                await server.wait_closed()
+                for server in servers:
+                    await server.wait_closed()
+
+    async def _server(self, listening: socket.socket, context: ssl.SSLContext | None) -> Server:
+        config = self._config
+        return await serve(
+            self._converse,
+            sock=listening,
+            process_request=self._open,
+            process_response=self._head,
+            server_header=None,
+            # Ours ends before; this is the library's own net.
+            open_timeout=config.open_timeout + LINGER_S,
+            close_timeout=config.close_timeout,
+            ping_interval=None,
+            write_limit=int(config.write_limit),
+            logger=wire_log,
+            create_connection=cast("Any", self._connection),
+            ssl=context,
+            backlog=BACKLOG,
+        )
 
     # A connection
 
