@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ from typing import ParamSpec, Self, TypeVar
 
 from gateway.embedded.commits import Commits
 from gateway.embedded.group import Groups
+from gateway.embedded.lock import LockError
 from gateway.embedded.log import READ_BYTES, READ_RECORDS, LocalLog
 from gateway.embedded.retention import Retention, Sweeper
 from gateway.embedded.store import MEMORY, Held, Row, Store, StoreError
@@ -24,7 +25,7 @@ from gateway.errors import BackendError, Reason
 from gateway.message import Message
 from gateway.port import Deliver, Subscription
 from gateway.task import Tasks
-from gateway.topic.log import Offsets, Place, Reader
+from gateway.topic.log import Offsets, Place, Post, Reader
 
 log = logging.getLogger("polygate")
 
@@ -77,7 +78,7 @@ class Embedded:
                 reading = writing  # one connection holds it all
             try:
                 store = await _in(writing, Store, settings.path)
-            except StoreError as error:
+            except (StoreError, LockError) as error:
                 raise BackendError(Reason.REFUSED, str(error)) from error
             stack.push_async_callback(_in, writing, store.close)
             self._log.load(await _in(writing, store.partitions))
@@ -132,6 +133,16 @@ class Embedded:
 
     async def at(self, topic: str, timestamp: int) -> Offsets:
         return await self._log.at(topic, timestamp)
+
+    async def make_compacted(self, topic: str, seconds: float) -> None:
+        del seconds  # nothing goes but what is forgotten
+        self._log.make_compacted(topic)
+
+    async def append_all(self, posts: Sequence[Post], deadline: float, *, route: str = "") -> Sequence[Place]:
+        return await self._log.append_all(posts, deadline, route=route)
+
+    async def forget(self, topic: str, offsets: Sequence[int]) -> None:
+        self._log.forget(topic, offsets)
 
     def reading(self, topic: str, at: Offsets) -> AbstractAsyncContextManager[Reader]:
         return self._log.reading(topic, at)

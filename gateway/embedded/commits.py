@@ -11,8 +11,9 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from gateway.embedded.store import Batch, InDoubtError, Store, StoreError, record_id
 from gateway.embedded.topic import Partition, Topic
@@ -29,18 +30,23 @@ LINGER_S = 0.05
 # What a record costs beyond its body, in memory or in the file, about.
 OVERHEAD = 200
 
-Blocking = Callable[..., Awaitable[None]]
+# How long what could not be noted on a full disk waits to be tried again.
+RETRY_S = 0.5
+
+Blocking = Callable[..., Awaitable[Any]]
 """Run a function in the writing thread."""
 
 
 @dataclass(slots=True, eq=False)
 class Append:
-    """One record on its way. It is withdrawn by ending its future before it is handed over."""
+    """Records on their way, in one transaction. They are withdrawn by ending their future before they are handed over."""
 
-    partition: Partition
-    message: Message
+    posts: Sequence[tuple[Partition, Message, int]]
+    """Each with its size."""
     size: int
-    done: asyncio.Future[Place]
+    done: asyncio.Future[Any]
+    """The place of the one record or, where they are `several`, the places of all."""
+    several: bool = False
     handed: bool = False
 
     def expire(self) -> None:
@@ -53,8 +59,13 @@ class Append:
             error = BackendError(Reason.UNREACHABLE, "the record was not written in time, and will not be")
         self.done.set_exception(error)
 
+    def written(self, places: Sequence[Place]) -> None:
+        """They are on the disk."""
+        if not self.done.done():
+            self.done.set_result(places if self.several else places[0])
 
-Written = Sequence[tuple[Append, Place]]
+
+Written = Sequence[tuple[Message, Place]]
 """The records of one transaction, in the order of their offsets."""
 
 
@@ -62,10 +73,13 @@ Written = Sequence[tuple[Append, Place]]
 class _Round:
     """What goes into one transaction."""
 
-    appends: list[tuple[Append, Place]] = field(default_factory=list)
+    appends: list[Append] = field(default_factory=list)
+    written: list[tuple[Message, Place]] = field(default_factory=list)
     topics: list[Topic] = field(default_factory=list)
     ends: dict[Partition, tuple[int, int]] = field(default_factory=dict)
     flushed: list[asyncio.Future[None]] = field(default_factory=list)
+    progress: dict[tuple[str, Partition], int] = field(default_factory=dict)
+    forgotten: dict[Partition, list[int]] = field(default_factory=dict)
     size: int = 0
 
 
@@ -80,6 +94,8 @@ class Commits:
         self._max_bytes = max_bytes
         self._pending: deque[Append] = deque()
         self._progress: dict[tuple[str, Partition], int] = {}
+        self._forgotten: dict[Partition, list[int]] = {}
+        self._ripe = False
         self._flushing: list[asyncio.Future[None]] = []
         self._queued = 0
         self._now = 0
@@ -96,6 +112,16 @@ class Commits:
 
     def admit(self, partition: Partition, message: Message, size: int, deadline: float) -> asyncio.Future[Place]:
         """See `Log.admit`."""
+        return self._admitted(((partition, message, size),), size, deadline)
+
+    async def append_all(self, posts: Sequence[tuple[Partition, Message, int]], deadline: float) -> Sequence[Place]:
+        """See `Log.append_all`; each record with its size."""
+        places: Sequence[Place] = await self._admitted(posts, sum(size for _, _, size in posts), deadline, several=True)
+        return places
+
+    def _admitted(
+        self, posts: Sequence[tuple[Partition, Message, int]], size: int, deadline: float, *, several: bool = False
+    ) -> asyncio.Future[Any]:
         if self.broken is not None:
             raise BackendError(Reason.UNREACHABLE, self.broken)
         loop = asyncio.get_running_loop()
@@ -103,7 +129,7 @@ class Commits:
             raise BackendError(Reason.UNREACHABLE, "the deadline had passed before the record was written")
         if self._queued + size > self._max_bytes:
             raise BackendError(Reason.OVERLOADED, "the disk does not keep up: too much waits to be written")
-        waiting = Append(partition, message, size, loop.create_future())
+        waiting = Append(posts, size, loop.create_future(), several)
         self._pending.append(waiting)
         self._queued += size
         self._due.set()
@@ -114,8 +140,20 @@ class Commits:
     def progress(self, consumer: str, partition: Partition, at: int) -> None:
         """Note where a consumer goes on; on the disk with the next record, or a moment later."""
         self._progress[consumer, partition] = at
+        self._linger(LINGER_S)
+
+    def forget(self, partition: Partition, offsets: Sequence[int]) -> None:
+        """Let records go; from the disk with the next record, or a moment later."""
+        self._forgotten.setdefault(partition, []).extend(offsets)
+        self._linger(LINGER_S)
+
+    def _linger(self, seconds: float) -> None:
         if self._lingering is None:
-            self._lingering = asyncio.get_running_loop().call_later(LINGER_S, self._due.set)
+            self._lingering = asyncio.get_running_loop().call_later(seconds, self._ripen)
+
+    def _ripen(self) -> None:
+        self._ripe = True
+        self._due.set()
 
     async def flush(self) -> None:
         """Wait until all that was given is on the disk. BackendError where it cannot be."""
@@ -131,52 +169,62 @@ class Commits:
         while True:
             await self._due.wait()
             self._due.clear()
-            while self._pending or self._progress or self._flushing:
+            while self._pending or self._flushing or self._ripe:
                 await self._write()
 
     async def _write(self) -> None:
         work, batch = self._taken()
         try:
-            if batch.rows or batch.progress:
-                await self._blocking(self._store.commit, batch)
+            starts = await self._blocking(self._store.commit, batch) if batch else {}
         except StoreError as error:
             self._failed(work, error)
             return
         except Exception:
             self._failed(work, InDoubtError("a defect of ours", fatal=True))
             raise
-        self._succeeded(work)
+        self._succeeded(work, starts)
         await self.checkpoint()
 
     def _taken(self) -> tuple[_Round, Batch]:
         work, batch = _Round(), Batch()
         # A clock that is set back must not turn the order of a partition's timestamps: retention relies on it.
         now = self._now = max(self._now, time.time_ns() // 1_000_000)
-        while self._pending and len(work.appends) < BATCH_RECORDS and work.size < BATCH_BYTES:
+        while self._pending and len(work.written) < BATCH_RECORDS and work.size < BATCH_BYTES:
             waiting = self._pending.popleft()
             if waiting.done.done():  # withdrawn: its deadline came or its caller left
                 self._queued -= waiting.size
                 continue
-            partition, message = waiting.partition, waiting.message
-            self._introduce(partition.topic, work, batch)
-            offset, upto = work.ends.get(partition) or (partition.next, partition.upto)
-            upto += waiting.size
-            work.ends[partition] = (offset + 1, upto)
+            for partition, message, size in waiting.posts:
+                self._take(partition, message, size, now, work, batch)
             work.size += waiting.size
-            work.appends.append((waiting, Place(partition.topic.name, partition.number, offset, now)))
-            headers = json.dumps(message.headers, separators=(",", ":")) if message.headers else None
-            batch.rows.append((record_id(partition.id, offset), now, upto, message.key, message.body, headers))
+            work.appends.append(waiting)
             waiting.handed = True
-        self._take_progress(work, batch)
+        self._take_notes(work, batch)
         if not self._pending:
             work.flushed, self._flushing = self._flushing, []
         return work, batch
 
-    def _take_progress(self, work: _Round, batch: Batch) -> None:
-        for (consumer, partition), at in self._progress.items():
+    def _take(self, partition: Partition, message: Message, size: int, now: int, work: _Round, batch: Batch) -> None:
+        self._introduce(partition.topic, work, batch)
+        offset, upto = work.ends.get(partition) or (partition.next, partition.upto)
+        upto += size
+        work.ends[partition] = (offset + 1, upto)
+        work.written.append((message, Place(partition.topic.name, partition.number, offset, now)))
+        headers = json.dumps(message.headers, separators=(",", ":")) if message.headers else None
+        batch.rows.append((record_id(partition.id, offset), now, upto, message.key, message.body, headers))
+
+    def _take_notes(self, work: _Round, batch: Batch) -> None:
+        """Progress and what is forgotten ride with the records."""
+        work.progress, self._progress = self._progress, {}
+        work.forgotten, self._forgotten = self._forgotten, {}
+        for (consumer, partition), at in work.progress.items():
             self._introduce(partition.topic, work, batch)
             batch.progress.append((consumer, partition.id, at))
-        self._progress.clear()
+        for partition, offsets in work.forgotten.items():
+            batch.forgotten.extend(record_id(partition.id, offset) for offset in offsets)
+            end, _ = work.ends.get(partition) or (partition.next, 0)
+            batch.ends[partition.id] = end
+        self._ripe = False
         if self._lingering is not None:
             self._lingering.cancel()
             self._lingering = None
@@ -187,17 +235,21 @@ class Commits:
             work.topics.append(topic)
             batch.partitions.extend((partition.id, topic.name, partition.number) for partition in topic.partitions)
 
-    def _succeeded(self, work: _Round) -> None:
+    def _succeeded(self, work: _Round, starts: Mapping[int, int]) -> None:
         self.trouble = None
         for topic in work.topics:
             topic.stored = True
         for partition, (offset, upto) in work.ends.items():
             partition.next, partition.upto = offset, upto
-        for waiting, place in work.appends:
+        for partition in work.forgotten:
+            partition.start = starts[partition.id]
+        at = 0
+        for waiting in work.appends:
             self._queued -= waiting.size
-            if not waiting.done.done():
-                waiting.done.set_result(place)
-        self._told(work.appends)
+            count = len(waiting.posts)
+            waiting.written([place for _, place in work.written[at : at + count]])
+            at += count
+        self._told(work.written)
         for done in work.flushed:
             if not done.done():
                 done.set_result(None)
@@ -207,11 +259,18 @@ class Commits:
         reason = Reason.UNKNOWN_OUTCOME if doubt else Reason.UNREACHABLE
         message = f"the local log cannot be written: {error}"
         if self.trouble is None:
-            log.error("%s (%d records %s)", message, len(work.appends), "in doubt" if doubt else "refused", exc_info=error)
+            log.error("%s (%d records %s)", message, len(work.written), "in doubt" if doubt else "refused", exc_info=error)
         self.trouble = message
-        self._refuse([append for append, _ in work.appends], work.flushed, reason, message)
+        self._refuse(work.appends, work.flushed, reason, message)
         if error.fatal:
             self.stop(message)
+            return
+        # What was noted is true all the same: it is tried again, and nobody waits for it.
+        self._progress = work.progress | self._progress
+        for partition, offsets in work.forgotten.items():
+            self._forgotten.setdefault(partition, []).extend(offsets)
+        if self._progress or self._forgotten:
+            self._linger(RETRY_S)
 
     def _refuse(self, appends: Sequence[Append], flushed: Sequence[asyncio.Future[None]], reason: Reason, message: str) -> None:
         for waiting in appends:
@@ -229,6 +288,8 @@ class Commits:
         self._pending.clear()
         self._flushing = []
         self._progress.clear()
+        self._forgotten.clear()
+        self._ripe = False
 
     async def check(self) -> None:
         """Raise BackendError where nothing can be written now; finds out by writing where the latest attempt failed."""

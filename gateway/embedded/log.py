@@ -14,7 +14,7 @@ from gateway.errors import BackendError, CallerError, Reason
 from gateway.message import NO_HEADERS, Headers, Message
 from gateway.port import Record
 from gateway.topic.feed import gone
-from gateway.topic.log import Offsets, Place, no_partition
+from gateway.topic.log import Offsets, Place, Post, no_partition, not_compacted
 
 READ_RECORDS = 256
 READ_BYTES = 4 << 20
@@ -25,6 +25,14 @@ Fetch = Callable[[Partition, int], Awaitable[list[Row]]]
 
 Since = Callable[[Partition, int], Awaitable[int]]
 """The first offset of a partition whose record is not older than a timestamp, looked up in another thread."""
+
+
+def size_of(record: Message | Record) -> int:
+    """What a record takes, in memory or in the file, about."""
+    size = OVERHEAD + len(record.body) + len(record.key or b"")
+    for name, value in record.headers:
+        size += len(name) + len(value)
+    return size
 
 
 class LocalLog:
@@ -105,16 +113,29 @@ class LocalLog:
         self, topic: str, message: Message, deadline: float, *, partition: int | None = None, route: str = ""
     ) -> asyncio.Future[Place]:
         del route
-        size = len(message.body) + len(message.key or b"") + sum(len(name) + len(value) for name, value in message.headers)
-        if size > self._max_record_bytes:
+        self._check(topic, message, partition)
+        return self._commits.admit(*self._placed(topic, message, partition), deadline)
+
+    async def append_all(self, posts: Sequence[Post], deadline: float, *, route: str = "") -> Sequence[Place]:
+        del route
+        for post in posts:
+            self._check(post.topic, post.message, post.partition)
+        placed = [self._placed(post.topic, post.message, post.partition) for post in posts]
+        return await self._commits.append_all(placed, deadline) if placed else ()
+
+    def _check(self, topic: str, message: Message, partition: int | None) -> None:
+        """Refuse what cannot be written before its topic is made: a refused record leaves nothing behind."""
+        if size_of(message) > self._max_record_bytes + OVERHEAD:
             raise CallerError(Reason.TOO_LARGE, f"a record may have {self._max_record_bytes} bytes")
         known = self.find(topic)
         count = len(known.partitions) if known is not None else 1
         if partition is not None and partition >= count:
-            raise no_partition(count)  # before the topic is made: a refused record leaves nothing behind
+            raise no_partition(count)
+
+    def _placed(self, topic: str, message: Message, partition: int | None) -> tuple[Partition, Message, int]:
         found = self.make(topic)
         chosen = found.choose(message.key) if partition is None else found.partitions[partition]
-        return self._commits.admit(chosen, message, size + OVERHEAD, deadline)
+        return chosen, message, size_of(message)
 
     async def starts(self, topic: str) -> Offsets:
         found = self.find(topic)
@@ -133,6 +154,20 @@ class LocalLog:
         except StoreError as error:
             raise BackendError(Reason.UNREACHABLE, f"the local log cannot be read: {error}") from error
 
+    def make_compacted(self, topic: str) -> None:
+        """See `Log.make_compacted`. Here nothing goes but what is forgotten."""
+        found = self.make(topic)
+        if len(found.partitions) > 1:
+            raise not_compacted(f"it has {len(found.partitions)} partitions")
+        found.compacted = True
+
+    def forget(self, topic: str, offsets: Sequence[int]) -> None:
+        """See `Log.forget`: they go with the next transaction, or a moment later."""
+        found = self.find(topic)
+        if found is None or not found.compacted:
+            raise AssertionError(f"nothing is forgotten of {topic}: it is not compacted")
+        self._commits.forget(found.partitions[0], offsets)
+
     @asynccontextmanager
     async def reading(self, topic: str, at: Offsets) -> AsyncIterator[LocalReader]:
         self.find(topic)
@@ -144,7 +179,7 @@ class LocalLog:
             rows = await self._fetch(partition, at)
         except StoreError as error:
             raise BackendError(Reason.UNREACHABLE, f"the local log cannot be read: {error}") from error
-        if not rows or offset_of(rows[0][0]) != at:
+        if (not rows or offset_of(rows[0][0]) != at) and not partition.topic.compacted:
             raise gone(partition.topic.name)
         return [_record(partition, row) for row in rows]
 
@@ -169,9 +204,8 @@ class LocalLog:
         if not self._waiting:
             return
         fresh: dict[str, list[Record]] = {}
-        for append, place in written:
+        for message, place in written:
             if place.topic in self._waiting:
-                message = append.message
                 fresh.setdefault(place.topic, []).append(
                     Record(
                         place.topic, place.partition, place.offset, place.timestamp, message.key, message.body, message.headers
@@ -199,7 +233,10 @@ class LocalReader:
     async def read(self) -> Sequence[Record]:
         behind = self._behind()
         if behind is not None:
+            end = behind.next
             records = await self._log.fetch(behind, self._at[behind.number])
+            if not records:  # all of it is forgotten
+                self._at[behind.number] = end
         else:
             # A transaction's records reach a waiting reader from memory; one that was busy reads them from the file.
             fresh = await self._log.written(self._topic)
@@ -218,9 +255,11 @@ class LocalReader:
             number = (self._turn + step) % count
             partition = topic.partitions[number]
             at = self._at.get(number)
-            if at is not None and at < partition.next:
-                if at < partition.start:
+            if at is not None and at < partition.start:
+                if not topic.compacted:
                     raise gone(self._topic)
+                at = self._at[number] = partition.start
+            if at is not None and at < partition.next:
                 self._turn = number + 1
                 return partition
         return None

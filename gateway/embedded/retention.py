@@ -42,7 +42,7 @@ class Sweeper:
         """Drop what is overdue until cancelled; `blocking` runs a function in the writing thread. StoreError where that fails."""
         while True:
             await asyncio.sleep(self._every)
-            filled = iter([partition for partition in self._log.partitions() if partition.next > partition.start])
+            filled = iter([one for one in self._log.partitions() if one.next > one.start and not one.topic.compacted])
             while some := list(islice(filled, LOOKS)):
                 for partition, to in zip(some, await blocking(self._overdue, [self._look(one) for one in some]), strict=True):
                     while partition.start < to:

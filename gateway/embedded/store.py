@@ -6,17 +6,20 @@ its offset in one integer, so that a partition is a range of the one B-tree and 
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+
+from gateway.embedded.lock import locked
 
 MEMORY = ":memory:"
 VERSION = 1
 OFFSET_BITS = 40
+# No consumer is called so: the rows of it say where partitions end that records were forgotten of.
+ENDS = ""
+# What a transaction adds to the write-ahead log beside its records: two pages that it changes, about.
+COMMIT_BYTES = 8 << 10
 CHECKPOINT_BYTES = 16 << 20
 # A statement for each size, so that SQLite's binding keeps them prepared: see `_chunks`.
 SIZES = (256, 64, 16, 4, 1)
@@ -59,6 +62,13 @@ class Batch:
     rows: list[Row] = field(default_factory=list)
     progress: list[tuple[str, int, int]] = field(default_factory=list)
     """Consumer, partition's id, the offset that it goes on at."""
+    forgotten: list[int] = field(default_factory=list)
+    """The ids of records that go."""
+    ends: dict[int, int] = field(default_factory=dict)
+    """The partitions that they go from, by id, each with the offset of its next record: where it begins if none is left."""
+
+    def __bool__(self) -> bool:
+        return bool(self.rows or self.progress or self.forgotten)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +97,11 @@ class Store:
     """One open file. `commit`, `trim` and `close` belong to the writing thread, `read` to the reading one."""
 
     def __init__(self, path: str) -> None:
-        """Open it, make it where it is not there. StoreError where it is locked, newer than we are, or cannot be opened."""
-        self._lock = _locked(path) if path != MEMORY else None
+        """Open it, make it where it is not there. LockError where it is in use; StoreError where it is newer than we are, or
+        cannot be opened.
+        """
+        self._path = path
+        self._lock = locked(path) if path != MEMORY else None
         try:
             self._db = _connected(path)
             _prepared(self._db)
@@ -108,14 +121,28 @@ class Store:
     def close(self) -> None:
         """Fold the write-ahead log into the file (SQLite does, with the last connection), close, let go of the lock."""
         try:
-            self._reading.close()
-            self._db.close()
+            self._close()
         finally:
             self._unlock()
+
+    def remove(self) -> None:
+        """Close, and delete the file while the lock is held. The lock's own file stays: another process may be waiting for it."""
+        try:
+            self._close()
+            for path in (self._path, f"{self._path}-wal", f"{self._path}-shm"):
+                Path(path).unlink(missing_ok=True)
+        finally:
+            self._unlock()
+
+    def _close(self) -> None:
+        self._reading.close()
+        self._db.close()
 
     def partitions(self) -> list[Held]:
         """Every partition, by its id."""
         found = self._db.execute("SELECT id, topic, number, start FROM partition ORDER BY id").fetchall()
+        # Where the last records were forgotten, their offsets are not given again.
+        ends = self.progress(ENDS)
         held = []
         for number, topic, partition, start in found:
             last = self._db.execute(
@@ -123,6 +150,7 @@ class Store:
                 (record_id(number, 0), record_id(number + 1, 0)),
             ).fetchone()
             end, upto = (offset_of(last[0]) + 1, last[1]) if last else (start, 0)
+            end = max(end, ends.get(number, 0))
             held.append(Held(number, topic, partition, start, end, upto))
         return held
 
@@ -130,8 +158,9 @@ class Store:
         """Where a consumer goes on, by partition's id."""
         return dict(self._db.execute("SELECT partition, next FROM progress WHERE consumer = ?", (consumer,)).fetchall())
 
-    def commit(self, batch: Batch) -> None:
-        """Write one transaction. It is on the disk when this returns.
+    def commit(self, batch: Batch) -> dict[int, int]:
+        """Write one transaction. It is on the disk when this returns; returns where partitions begin by now that records went
+        from, by id.
 
         StoreError where it surely is not and never will be, InDoubtError where it may be.
         """
@@ -142,10 +171,23 @@ class Store:
             for statement, values in _chunks(batch.rows):
                 db.execute(statement, values)
             db.executemany("REPLACE INTO progress VALUES (?, ?, ?)", batch.progress)
+            db.executemany("DELETE FROM record WHERE id BETWEEN ? AND ?", _runs(batch.forgotten))
+            starts = {partition: self._first(partition, end) for partition, end in batch.ends.items()}
+            db.executemany("UPDATE partition SET start = ? WHERE id = ?", ((start, one) for one, start in starts.items()))
+            db.executemany("REPLACE INTO progress VALUES (?, ?, ?)", ((ENDS, one, end) for one, end in batch.ends.items()))
         except sqlite3.Error as error:
             raise self._undone(error) from error
         self._commit()
-        self._unsynced += sum(len(row[4]) for row in batch.rows) + 256 * len(batch.rows)
+        changed = len(batch.rows) + len(batch.forgotten)
+        self._unsynced += COMMIT_BYTES + 256 * changed + sum(len(row[4]) for row in batch.rows)
+        return starts
+
+    def _first(self, partition: int, end: int) -> int:
+        found = self._db.execute(
+            "SELECT id FROM record WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
+            (record_id(partition, 0), record_id(partition, end)),
+        ).fetchone()
+        return offset_of(found[0]) if found else end
 
     def _commit(self) -> None:
         try:
@@ -205,7 +247,11 @@ class Store:
         """The first offset whose record is younger than a timestamp and among the partition's last `max_bytes`."""
 
         def kept(offset: int) -> bool:
-            row = self._db.execute("SELECT timestamp, upto FROM record WHERE id = ?", (record_id(held.id, offset),)).fetchone()
+            # The next one that is there: a record may have been dropped from among others.
+            row = self._db.execute(
+                "SELECT timestamp, upto FROM record WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
+                (record_id(held.id, offset), record_id(held.id + 1, 0)),
+            ).fetchone()
             return bool(row is None or (row[0] >= oldest and row[1] > held.upto - max_bytes))
 
         low, high = held.start, held.next
@@ -223,11 +269,13 @@ class Store:
         while low < high:
             middle = (low + high) // 2
             try:
-                row = self._reading.execute("SELECT timestamp FROM record WHERE id = ?", (record_id(held.id, middle),)).fetchone()
+                row = self._reading.execute(
+                    "SELECT timestamp FROM record WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
+                    (record_id(held.id, middle), record_id(held.id, held.next)),
+                ).fetchone()
             except sqlite3.Error as error:
                 raise StoreError(f"reading failed ({error.sqlite_errorname})") from error
-            # What is not there any more is older than what is.
-            low, high = (low, middle) if row is not None and row[0] >= timestamp else (middle + 1, high)
+            low, high = (low, middle) if row is None or row[0] >= timestamp else (middle + 1, high)
         return low
 
     def trim(self, partition: int, start: int, to: int) -> None:
@@ -265,37 +313,18 @@ def _prepared(db: sqlite3.Connection) -> None:
         raise StoreError(f"the file has version {version}, and this gateway knows {VERSION}: it was written by a newer one")
 
 
-def _locked(path: str) -> IO[str]:
-    """The lock of a path, with its folder made. Held until closed, and let go by the kernel if we are killed."""
-    try:
-        _folder(Path(path).absolute().parent)
-        lock = Path(f"{path}.lock").open("a+", encoding="ascii")  # noqa: SIM115  open for as long as the store is
-    except OSError as error:
-        raise StoreError(f"{path} cannot be opened: {error.strerror}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.seek(0)
-        holder = lock.read(20).strip()
-        lock.close()
-        raise StoreError(f"{path} is in use by process {holder}: a local log has one process") from error
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
-    return lock
-
-
-def _folder(folder: Path) -> None:
-    """Make a folder where it is not there, and its name durable."""
-    if folder.is_dir():
-        return
-    _folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    parent = os.open(folder.parent, os.O_RDONLY)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
+def _runs(ids: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Numbers as ranges, first and last: what is dropped mostly stands side by side."""
+    first = last = -1
+    for number in sorted(ids):
+        if number == last + 1 and first >= 0:
+            last = number
+            continue
+        if first >= 0:
+            yield first, last
+        first = last = number
+    if first >= 0:
+        yield first, last
 
 
 def _chunks(rows: Sequence[Row]) -> Iterator[tuple[str, list[object]]]:

@@ -35,6 +35,8 @@ class Topic:
     partitions: list[Partition]
     stored: bool = False
     turn: int = 0
+    compacted: bool = False
+    """Its records are let go one by one, when whoever keeps something in it says so, and there is no other retention."""
 
     def choose(self, key: bytes | None) -> Partition:
         """Where a record goes: by the key's hash, and in turn without a key."""
