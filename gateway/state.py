@@ -13,19 +13,24 @@ class State(Protocol):
     """A durable map from text to bytes. Every method may be used by many tasks at once."""
 
     async def get(self, key: str) -> bytes | None:
-        """The value of a key; None where there is none, or where its time is over."""
+        """The value of a key; None where there is none, or where its time is over. BackendError(UNREACHABLE)."""
 
     async def put(self, key: str, value: bytes, seconds: float) -> None:
         """Set a value for so many seconds: durable, and seen by every gateway that shares it, once this returns.
 
-        BackendError: UNREACHABLE (it is not set), UNKNOWN_OUTCOME (it may be), OVERLOADED (too much is kept).
+        BackendError: UNREACHABLE (it is not set), UNKNOWN_OUTCOME (it may be), OVERLOADED (too much is kept). CallerError:
+        TOO_LARGE.
         """
 
-    async def claim(self, key: str, value: bytes, seconds: float) -> bytes | None:
-        """Set a value where there is none, and return None; else return what is there. Of several gateways one succeeds."""
+    async def claim(self, key: str, value: bytes, seconds: float, *, over: bytes | None = None) -> bytes | None:
+        """Set a value where there is none or, where `over` is told, nothing but that, and return None; else return what is there.
+        Of several gateways one succeeds. An error says that this one has not.
+
+        BackendError: UNREACHABLE, OVERLOADED (too much is kept). What was cancelled or failed is let go again once it is found.
+        """
 
     async def changed(self, key: str, known: bytes | None) -> bytes | None:
         """Wait until the value of a key is another than `known` (by whichever gateway), and return it. Cancel it to give up."""
 
-    async def drop(self, key: str) -> None:
-        """Let a key go."""
+    async def drop(self, key: str, *, known: bytes | None = None) -> None:
+        """Let a key go; where `known` is told, only if that is its value. Raises what `put` does."""

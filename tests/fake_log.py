@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 
@@ -12,7 +12,7 @@ from gateway.errors import BackendError, CallerError, GatewayError, Reason
 from gateway.message import Message
 from gateway.port import Record
 from gateway.topic.feed import gone
-from gateway.topic.log import Offsets, Place, Post, no_partition
+from gateway.topic.log import Offsets, Place, Post, no_partition, not_compacted
 
 MAX_BYTES = 1 << 20
 BATCH = 500
@@ -25,15 +25,16 @@ class FakeLog:
     `broken` is raised by every method while it is set. `reads` counts the readers that were opened.
     """
 
-    def __init__(self, topics: Mapping[str, int]) -> None:
+    def __init__(self, topics: Mapping[str, int], clock: Iterable[int] | None = None) -> None:
         self.topics: dict[str, list[list[Record]]] = {name: [[] for _ in range(many)] for name, many in topics.items()}
         self.dropped: dict[tuple[str, int], int] = {}
         self.extra: dict[tuple[str, int], int] = {}
         self.remade: set[str] = set()
+        self.compacted: set[str] = set()
         self.broken: Exception | None = None
         self.reads = 0
         self.held: list[asyncio.Future[Place]] | None = None
-        self._clock = count(1_700_000_000_000)
+        self._clock = iter(clock if clock is not None else count(1_700_000_000_000))
         self._more = asyncio.Event()
 
     def _partitions(self, topic: str) -> list[list[Record]]:
@@ -129,6 +130,20 @@ class FakeLog:
             number: next((one.offset for one in records if one.timestamp >= timestamp), self._end(topic, number))
             for number, records in enumerate(self._partitions(topic))
         }
+
+    async def make_compacted(self, topic: str, seconds: float) -> None:
+        del seconds
+        if self.broken is not None:
+            raise self.broken
+        if topic in self.topics and topic not in self.compacted:
+            raise not_compacted("it is not compacted")
+        self.topics.setdefault(topic, [[]])
+        self.compacted.add(topic)
+
+    async def forget(self, topic: str, offsets: Sequence[int]) -> None:
+        (records,) = self._partitions(topic)
+        self.extra[topic, 0] = self._end(topic, 0)
+        self.topics[topic][0] = [one for one in records if one.offset not in set(offsets)]
 
     @asynccontextmanager
     async def reading(self, topic: str, at: Offsets) -> AsyncIterator[FakeReader]:

@@ -85,8 +85,21 @@ class Log(Protocol):
         is none, the offset that the next record will get.
         """
 
+    async def make_compacted(self, topic: str, seconds: float) -> None:
+        """Make a topic of one partition in which the latest record of each key stays for so many seconds at least, while those
+        before it may be let go; or see that there is such a topic. BackendError(REFUSED) where there is another of its name.
+        """
+
+    async def forget(self, topic: str, offsets: Sequence[int]) -> None:
+        """Nobody will ask for these records of a compacted topic any more. A broker that finds out by itself does nothing."""
+
     def reading(self, topic: str, at: Offsets) -> AbstractAsyncContextManager[Reader]:
         """Read every partition in `at` from its offset on. Without a group: other readers are not disturbed."""
+
+
+def not_compacted(why: str) -> BackendError:
+    """The refusal of a topic that would not keep the latest record of each key."""
+    return BackendError(Reason.REFUSED, f"the topic is there, and not one to keep things in: {why}")
 
 
 def no_partition(count: int) -> BackendError:
