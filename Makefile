@@ -69,6 +69,10 @@ generate: env ## Make the generated files anew: descriptor sets, schema, referen
 bench: env ## Measure against the bare libraries and print the table (ARGS=--help tells more)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+.PHONY: chaos
+chaos: env ## Break gateways and brokers under load, 20 seeds a fault, and hold every answer against the topic (ARGS=--help)
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
 .PHONY: conformance
 conformance: env ## Run the public conformance suites (tools/conformance) and print their counts
 	@for suite in tools/conformance/*.sh; do "$$suite"; done

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from tests.chaos.fault import FAULTS, Fault
 from tests.chaos.ledger import Told, Verdict
-from tests.chaos.run import Brokers, once
+from tests.chaos.run import Brokers, broken, once
 
 COLUMNS = ("acknowledged", "failed", "refused", "unknown", "stored", "dropped", "lost", "phantom", "duplicate", "reordered")
 
@@ -67,15 +67,6 @@ def numbers(result: Verdict) -> dict[str, int]:
     lists = {name: len(getattr(result, name)) for name in ("lost", "phantom", "duplicate", "reordered")}
     found = {"attempts": result.attempts, **{one.value: result.told[one] for one in Told}, "dropped": result.dropped, **lists}
     return {name: found[name] for name in ("attempts", *COLUMNS)}
-
-
-def broken(result: Verdict) -> list[str]:
-    """The promises that a run has broken."""
-    return [
-        *(f"lost: {one}" for one in result.lost),
-        *(f"phantom: {one}" for one in result.phantom),
-        *(f"strange: {one}" for one in result.strange),
-    ]
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.chaos.proxy import Weather
 from tests.chaos.rig import Rig
+
+LIBRARIES = Path("/usr/lib")
 
 Inflict = Callable[[Rig], Awaitable[None]]
 
@@ -21,6 +24,8 @@ class Fault:
     backends: tuple[str, ...] = ("kafka",)
     """ "kafka", "kafka-3" (three nodes), "proxied" (one node behind the proxy), "local"."""
     modes: tuple[str, ...] = ("broker",)
+    disk_mib: int = 0
+    """The size of the disk that the gateway's files are on; 0 for the machine's own."""
 
 
 async def nothing(rig: Rig) -> None:
@@ -106,6 +111,46 @@ def weather(*kinds: Weather, least: float = 0.3, most: float = 3.0) -> Inflict:
     return inflict
 
 
+async def fill_disk(rig: Rig) -> None:
+    """The disk is small and becomes full; after a while it is given room."""
+    assert rig.disk is not None
+    await rig.pause(2, 4)
+    await asyncio.to_thread(rig.disk.resize, 256)
+    await rig.pause(1, 2)
+
+
+async def fail_sync(rig: Rig) -> None:
+    """From some fdatasync on, every one fails: what was not acknowledged by then never is. Then the gateway starts anew."""
+    await rig.kill()
+    first = rig.random.randint(3, 300)
+    rig.prefix = ("strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,fsync")
+    rig.prefix += ("-e", f"inject=fdatasync,fsync:error=EIO:when={first}+")
+    await rig.start()
+    await rig.pause(2, 4)
+    await rig.kill()
+    rig.prefix = ()
+    await rig.start()
+    await rig.pause(0.5, 1)
+
+
+async def step_clock(rig: Rig) -> None:
+    """The wall clock of the gateway jumps, back and forth, by up to an hour."""
+    clock = rig.folder / "clock"
+    clock.write_text("+0\n")
+    rig.environment |= {
+        "LD_PRELOAD": str(next(LIBRARIES.glob("*/faketime/libfaketime.so.1"))),  # noqa: ASYNC240  a look at a folder
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    await rig.kill()
+    await rig.start()
+    for _ in range(4):
+        await rig.pause(0.2, 0.8)
+        clock.write_text(f"{rig.random.randint(-3600, 3600):+d}\n")
+    await rig.pause(0.3, 0.6)
+
+
 BROKER = ("broker",)
 SPOOLED = ("broker", "stored", "fallback")
 
@@ -123,6 +168,9 @@ FAULTS = {
         Fault("blackhole", weather(Weather.BLACK), ("proxied",), BROKER),
         Fault("no-answers", weather(Weather.DEAF), ("proxied",), BROKER),
         Fault("slow", weather(Weather.SLOW), ("proxied",), BROKER),
+        Fault("disk-full", fill_disk, ("local",), disk_mib=2),
+        Fault("fdatasync-fails", fail_sync, ("local",)),
+        Fault("clock-steps", step_clock, ("kafka", "local"), BROKER),
         Fault("cut", weather(Weather.CUT, Weather.CUT, Weather.CUT, least=0.05, most=0.3), ("proxied",), BROKER),
     )
 }

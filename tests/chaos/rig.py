@@ -21,6 +21,7 @@ import aiohttp
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from tests.chaos.caller import Writer
+from tests.chaos.disk import Disk
 from tests.chaos.ledger import Attempt, Verdict, verdict
 from tests.chaos.proxy import Proxy
 from tests.kafka_broker import ScriptBroker
@@ -61,9 +62,11 @@ class Rig:
     """None: the embedded log."""
     proxy: Proxy | None = None
     wires: Sequence[str] = ("rest", "websocket", "grpc")
-    gateway_words: Sequence[str] = ()
-    extra: str = ""
-    """More of the config."""
+    disk: Disk | None = None
+    """Where the gateway's files are, unless in the folder of the run."""
+    prefix: Sequence[str] = ()
+    """What the next gateway is started by."""
+    environment: dict[str, str] = field(default_factory=dict)
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="polygate-chaos-")))
 
     def __post_init__(self) -> None:
@@ -73,7 +76,6 @@ class Rig:
         self.addresses = {name: f"127.0.0.1:{port}" for name, port in self.ports.items()}
         self.attempts: list[Attempt] = []
         self.gateways: list[Gateway] = []
-        self.notes: dict[str, float] = {}
         self._stop = asyncio.Event()
         self._stack = AsyncExitStack()
 
@@ -82,7 +84,7 @@ class Rig:
     def config(self) -> str:
         listeners = "\n".join(f'  {name}: {{kind: {kind}, bind: "{self.addresses[name]}"}}' for name, kind in LISTENERS.items())
         if self.broker is None:
-            backend = f"{{kind: local, path: log.db, topics: {{{self.topic}: {{partitions: {PARTITIONS}}}}}}}"
+            backend = f"{{kind: local, path: {self.files}/log.db, topics: {{{self.topic}: {{partitions: {PARTITIONS}}}}}}}"
         else:
             copies = self.broker.bootstrap.count(",") + 1
             backend = (
@@ -98,8 +100,13 @@ class Rig:
         return (
             f"contracts: [{ROOT}/protos/shop.binpb]\nlisteners:\n{listeners}\nbackends:\n  log: {backend}\n"
             f"policies: [{{kind: deadline, seconds: {DEADLINE_S}}}, {{kind: observe, log: none}}]\n"
-            f"state: {{path: state.db}}\nspool: {{path: spool.db}}\n{self.extra}\nroutes:\n{routes}\n"
+            f"state: {{path: {self.files}/state.db}}\nspool: {{path: {self.files}/spool.db}}\nroutes:\n{routes}\n"
         )
+
+    @property
+    def files(self) -> Path:
+        """The folder of the gateway's files, as the gateway sees it."""
+        return self.folder / "files"
 
     @property
     def bootstrap(self) -> str:
@@ -114,7 +121,8 @@ class Rig:
 
     async def start(self) -> Gateway:
         """Start a gateway on the ports of the run; it listens when this returns."""
-        gateway = await asyncio.to_thread(Gateway, self.config(), self.folder)
+        prefix = [*(self.disk.words if self.disk is not None else ()), *self.prefix]
+        gateway = await asyncio.to_thread(Gateway, self.config(), self.folder, self.environment, prefix)
         self.gateways.append(gateway)
         return gateway
 
@@ -130,6 +138,9 @@ class Rig:
     # The run
 
     async def __aenter__(self) -> Self:
+        self.files.mkdir(parents=True)
+        if self.disk is not None:
+            self._stack.enter_context(self.disk.mounted(self.files))
         if self.proxy is not None:
             await self._stack.enter_async_context(self.proxy)
         await self.start()
@@ -208,7 +219,10 @@ class Rig:
 
     async def _found(self) -> list[list[str]]:
         if self.broker is None:
-            return self._found_in(self.folder / "log.db")
+            if self.disk is not None:
+                # SQLite would follow /proc/PID/root as the link that it looks like.
+                await asyncio.to_thread(shutil.copytree, self.disk.seen(self.files), self.folder / "seen")
+            return self._found_in(self.folder / ("files" if self.disk is None else "seen") / "log.db")
         before: list[list[str]] = [[""]]
         # A record whose producer is gone may still stand in a socket's buffer.
         while (found := await self._found_on_kafka()) != before:

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import ExitStack
 from typing import Self
 
+from tests.chaos.disk import Disk
 from tests.chaos.fault import Fault
 from tests.chaos.ledger import Verdict
 from tests.chaos.proxy import Proxy
@@ -53,9 +54,19 @@ async def once(fault: Fault, backend: str, seed: int, brokers: Brokers) -> Verdi
         proxy.target = int(broker.bootstrap.rpartition(":")[2])
     if broker is not None:
         await asyncio.to_thread(broker.mend)
-    async with asyncio.timeout(RUN_S), Rig(seed, modes, broker, proxy) as rig:
+    disk = Disk(fault.disk_mib) if fault.disk_mib else None
+    async with asyncio.timeout(RUN_S), Rig(seed, modes, broker, proxy, disk=disk) as rig:
         async with asyncio.TaskGroup() as group:
             await rig.write(group)
             await fault.inflict(rig)
             rig.stop()
         return await rig.verdict()
+
+
+def broken(result: Verdict) -> list[str]:
+    """The promises that a run has broken."""
+    return [
+        *(f"lost: {one}" for one in result.lost),
+        *(f"phantom: {one}" for one in result.phantom),
+        *(f"strange: {one}" for one in result.strange),
+    ]

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -31,7 +31,10 @@ def on_free_ports(config: str) -> str:
 class Gateway:
     """One `polygate run`. It listens once the constructor returns; `addresses` says where, by the listener's name."""
 
-    def __init__(self, config: str, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, config: str, folder: Path, environment: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+    ) -> None:
+        """`prefix`: the words of a command that runs another one in its own place (strace -D)."""
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "gateway.yaml"
         file.write_text(config)
@@ -42,7 +45,7 @@ class Gateway:
         self._ended = False
         with self.errors.open("ab") as errors:
             self.process = subprocess.Popen(
-                [COMMAND, "run", str(file)],
+                [*prefix, COMMAND, "run", str(file)],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
