@@ -7,7 +7,8 @@ from threading import Thread
 
 import pytest
 
-from gateway.cli import OK, WRONG, main
+from gateway.cli import main
+from gateway.command import OK, WRONG
 from gateway.probe import AskingError, drift
 
 CONFIG = """
