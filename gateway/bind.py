@@ -55,14 +55,14 @@ def limit_unsent(listening: socket.socket) -> None:
         listening.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)
 
 
-Listen = Callable[[str, int], Sequence[socket.socket]]
-"""listen(bind, backlog): the sockets for a `bind`, listening, one for each address that its host has; whoever asks closes them.
-Raises OSError.
+Listen = Callable[[str, str, int], Sequence[socket.socket]]
+"""listen(name, bind, backlog): the sockets of the listener of that name, listening, one for each address that the host of its
+`bind` has; whoever asks closes them. Raises OSError.
 """
 
 
-def listen(bind: str, backlog: int) -> Sequence[socket.socket]:
-    """See `Listen`."""
+def listen(_name: str, bind: str, backlog: int) -> Sequence[socket.socket]:
+    """See `Listen`: sockets of one's own."""
     host, port = split_bind(bind)
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     with ExitStack() as stack:

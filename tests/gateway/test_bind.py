@@ -38,7 +38,7 @@ def test_a_listening_socket_bounds_what_the_kernel_holds_for_its_connections():
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost", ""])
 def test_it_listens_on_every_address_of_a_host(host):
-    sockets = listen(f"{host}:0", 8)
+    sockets = listen("public", f"{host}:0", 8)
     try:
         for one in sockets:
             with socket.create_connection(one.getsockname()[:2], timeout=5):
@@ -50,13 +50,13 @@ def test_it_listens_on_every_address_of_a_host(host):
 
 
 def test_a_port_that_is_taken_is_refused_and_nothing_stays_open():
-    with listen("127.0.0.1:0", 8)[0] as taken:
+    with listen("public", "127.0.0.1:0", 8)[0] as taken:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match="in use") as caught:
-            listen(f"localhost:{port}", 8)
+            listen("public", f"localhost:{port}", 8)
         assert errno.EADDRINUSE == caught.value.errno
 
 
 def test_a_host_that_is_nowhere_is_refused():
     with pytest.raises(OSError, match=r"(?i)not known|resolution|no address"):
-        listen("no.such.host.invalid:0", 8)
+        listen("public", "no.such.host.invalid:0", 8)

@@ -32,15 +32,15 @@ class Config(ListenerConfig):
     """How long a backend has to say that it is ready."""
 
     def build(self, name: str, view: View) -> Admin:
-        del name
-        return Admin(self, view)
+        return Admin(self, name, view)
 
 
 class Admin:
     """See `Ingress`."""
 
-    def __init__(self, config: Config, view: View) -> None:
+    def __init__(self, config: Config, name: str, view: View) -> None:
         self._config = config
+        self._name = name
         self._view = view
         self._pages = {
             "/livez": self._livez,
@@ -56,7 +56,7 @@ class Admin:
         runner = web.ServerRunner(server, shutdown_timeout=0.5)
         await runner.setup()
         try:
-            for one in self._view.listen(self._config.bind, BACKLOG):
+            for one in self._view.listen(self._name, self._config.bind, BACKLOG):
                 await web.SockSite(runner, one).start()
             bound = runner.addresses[0]
             yield Address(bound[0], bound[1])

@@ -99,8 +99,7 @@ class Config(ListenerConfig):
         return {**super().wires(), "grpc": (method_wire("grpc_web"), method_wire("connect"))}
 
     def build(self, name: str, view: View) -> Rest:
-        del name
-        return Rest(self, view)
+        return Rest(self, name, view)
 
 
 @dataclass(slots=True)
@@ -116,10 +115,11 @@ class _Lasting:
 class Rest:
     """See `Ingress`."""
 
-    def __init__(self, config: Config, view: View) -> None:
+    def __init__(self, config: Config, name: str, view: View) -> None:
         if HttpRequestParser is HttpRequestParserPy:
             raise RuntimeError("aiohttp lacks its C parser here, and the other one is too lenient; install a wheel of it")
         self._config = config
+        self._name = name
         self._view = view
         self._limits = Limits(int(config.max_body), config.body_seconds, int(config.compress_from))
         # In this order: the first that a request looks like is what it speaks.
@@ -152,7 +152,7 @@ class Rest:
         )
         loop = asyncio.get_running_loop()
         context = config.tls.context() if config.tls is not None else None
-        sockets = self._view.listen(config.bind, config.backlog)
+        sockets = self._view.listen(self._name, config.bind, config.backlog)
         bound = sockets[0].getsockname()
         listening = [await loop.create_server(server, sock=one, ssl=context, backlog=config.backlog) for one in sockets]
         try:

@@ -110,15 +110,15 @@ class Config(ListenerConfig):
         return (HttpBinding("", f"/{contract.name}"),)
 
     def build(self, name: str, view: View) -> WebSocket:
-        del name
-        return WebSocket(self, view)
+        return WebSocket(self, name, view)
 
 
 class WebSocket:
     """The listener. Each connection has the library's task, which keeps the handshake and the close, and the exchange's."""
 
-    def __init__(self, config: Config, view: View) -> None:
+    def __init__(self, config: Config, name: str, view: View) -> None:
         self._config = config
+        self._name = name
         self._view = view
         self._tasks: Tasks
         self._wires: set[Wire] = set()
@@ -155,7 +155,7 @@ class WebSocket:
     async def _serving(self) -> AsyncIterator[Address]:
         async with Tasks() as self._tasks:
             context = self._config.tls.context() if self._config.tls else None
-            sockets = self._view.listen(self._config.bind, BACKLOG)
+            sockets = self._view.listen(self._name, self._config.bind, BACKLOG)
             bound = sockets[0].getsockname()
             servers = [await self._server(one, context) for one in sockets]
             try:
