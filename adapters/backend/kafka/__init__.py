@@ -102,10 +102,9 @@ class Config(BackendConfig):
         return self.bootstrap
 
     def build(self, name: str = "-") -> Kafka:
-        del name
-        return Kafka(self._settings())
+        return Kafka(self._settings(name))
 
-    def _settings(self) -> Settings:
+    def _settings(self, name: str) -> Settings:
         security: dict[str, Any] = {
             "client_id": self.client_id,
             "request_timeout_ms": int(self.request_timeout * 1000),
@@ -119,6 +118,7 @@ class Config(BackendConfig):
                 "sasl_plain_password": self.sasl.password.get_secret_value(),
             }
         return Settings(
+            name=name,
             seeds=tuple(_seed(one) for one in self.bootstrap),
             wire=security,
             client={**security, "bootstrap_servers": list(self.bootstrap), "metadata_max_age_ms": 60_000},
@@ -176,9 +176,14 @@ class Kafka:
     # Log
 
     def append(
-        self, topic: str, message: Message, deadline: float, *, partition: int | None = None
+        self, topic: str, message: Message, deadline: float, *, partition: int | None = None, route: str = ""
     ) -> Coroutine[Any, Any, Place]:
-        return self._writer.append(topic, message, deadline, partition=partition)
+        return self._writer.append(topic, message, deadline, partition=partition, route=route)
+
+    def admit(
+        self, topic: str, message: Message, deadline: float, *, partition: int | None = None, route: str = ""
+    ) -> Coroutine[Any, Any, asyncio.Future[Place]]:
+        return self._writer.admit(topic, message, deadline, partition=partition, route=route)
 
     async def starts(self, topic: str) -> Offsets:
         return await self._offsets(topic, EARLIEST)

@@ -44,7 +44,9 @@ Leaders = Mapping[int, int]
 
 
 class Cluster:
-    """The brokers of one cluster. `away` holds the ids of those that do not answer now; `up` is set while one does."""
+    """The brokers of one cluster: `here` holds the ids of those that answer now, `away` of those that do not; `up` is set while
+    one does. `turned` is set, and replaced, whenever that changes.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -58,6 +60,8 @@ class Cluster:
         self._absent: dict[str, float] = {}
         self._looking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.away: set[int] = set()
+        self.here: frozenset[int] = frozenset()
+        self.turned = asyncio.Event()
         self._heard: dict[int, float] = {}
         self.up = asyncio.Event()
         self.tried = asyncio.Event()
@@ -121,7 +125,12 @@ class Cluster:
         self._judge()
 
     def _judge(self) -> None:
-        if any(node not in self.away for node in self._nodes):
+        here = frozenset(self._nodes) - self.away
+        if here != self.here:
+            self.here = here
+            self.turned.set()
+            self.turned = asyncio.Event()
+        if here:
             if not self.up.is_set():
                 log.info("kafka %s answers", self._settings.seeds)
             self.up.set()
@@ -161,7 +170,11 @@ class Cluster:
         if not self.up.is_set():
             raise BackendError(self.trouble.reason, self.trouble.message) from self.trouble.__cause__
 
-    async def _ask(self, request: object, node: int | None = None) -> Any:
+    def broker(self, node: int) -> Broker:
+        """One that is `here`."""
+        return self._nodes[node]
+
+    async def ask(self, request: object, node: int | None = None) -> Any:
         """One broker's response; any that is up, unless told which."""
         self.refuse()
         if node is None or node not in self._nodes:
@@ -211,7 +224,7 @@ class Cluster:
 
     async def _topic(self, topic: str) -> Leaders | None:
         """Ask for one topic; None where there is none. Never lets the broker make it: that is `create`'s business."""
-        metadata = await self._ask(MetadataRequest([topic], allow_auto_topic_creation=False))
+        metadata = await self.ask(MetadataRequest([topic], allow_auto_topic_creation=False))
         ((code, _, *_, partitions),) = metadata.topics
         error = errors.for_code(code)
         if error is errors.UnknownTopicOrPartitionError:
@@ -225,14 +238,14 @@ class Cluster:
             [(topic, partitions, replication, [], [])], int(self._settings.request_s * 1000), validate_only=False
         )
         for _ in range(2):
-            ((_, code, *_),) = (await self._ask(request, self._controller)).topic_errors
+            ((_, code, *_),) = (await self.ask(request, self._controller)).topic_errors
             error = errors.for_code(code)
             if error in (errors.NoError, errors.TopicAlreadyExistsError):
                 log.info("kafka: made topic %s with %d partitions", topic, partitions)
                 return
             if error is not errors.NotControllerError:
                 raise BackendError(Reason.REFUSED, "the broker does not make this topic") from error(topic)
-            self._learn(await self._ask(MetadataRequest([])))
+            self._learn(await self.ask(MetadataRequest([])))
         raise BackendError(Reason.UNREACHABLE, "the cluster is choosing who leads it")
 
     def forget(self, topic: str) -> None:
@@ -262,7 +275,7 @@ class Cluster:
         offsets: dict[int, int] = {}
         for leader, wanted in by_leader.items():
             request = OffsetRequest(-1, READ_COMMITTED, [(topic, wanted)])
-            offsets.update(_offsets_of((await self._ask(request, leader)).topics))
+            offsets.update(_offsets_of((await self.ask(request, leader)).topics))
         return dict(sorted(offsets.items()))
 
 

@@ -60,7 +60,9 @@ class Settings:
     wire: Mapping[str, Any]
     """Keywords of a single connection."""
     client: Mapping[str, Any]
-    """Keywords of a producer and of a consumer."""
+    """Keywords of a consumer."""
+    name: str = "-"
+    """Of the backend, for metrics and logs."""
     request_s: float = 5.0
     away_s: float = 1.5
     start_s: float = 10.0
@@ -83,13 +85,17 @@ class Wire:
         self._conn: AIOKafkaConnection | None = None
         self.lost = asyncio.Event()
 
-    async def ask(self, request: object) -> Any:
-        """The broker's response. Raises what AWAY and REFUSALS list."""
+    async def open(self) -> AIOKafkaConnection:
+        """The connection. Raises what AWAY and REFUSALS list."""
         async with self._opening:
             if self._conn is None or not self._conn.connected():
                 self.lost.clear()
                 self._conn = await create_conn(*self._where, on_close=self._closed, **self._options)
-        return await self._conn.send(request)
+            return self._conn
+
+    async def ask(self, request: object) -> Any:
+        """The broker's response. Raises what AWAY and REFUSALS list."""
+        return await (await self.open()).send(request)
 
     def _closed(self, _conn: object, _reason: object) -> None:
         self.lost.set()
@@ -107,6 +113,23 @@ class Broker:
         self.where = (host, port)
         self._pulse = Wire(host, port, options)
         self._work = Wire(host, port, options)
+        self._records = Wire(host, port, options)
+
+    async def produce(self, request: object, within: float, sent: Callable[[], None]) -> Any:
+        """The response to records; `sent` is called once they have gone out. After an error the connection is not used again.
+
+        A broker that does not take a connection `within` so many seconds is away.
+        """
+        try:
+            async with asyncio.timeout(within):
+                conn = await self._records.open()
+            # What it returns is only waited for: the request is written when it returns.
+            answered = conn.send(request)
+            sent()
+            return await answered
+        except BaseException:
+            await self._records.close()
+            raise
 
     async def ask(self, request: object) -> Any:
         """A response, for work that may take its time."""
@@ -141,8 +164,8 @@ class Broker:
             return
 
     async def close(self) -> None:
-        await self._pulse.close()
-        await self._work.close()
+        for wire in (self._pulse, self._work, self._records):
+            await wire.close()
 
 
 async def end(stop: Callable[[], Awaitable[None]], close: Callable[[], Awaitable[None]], within: float) -> None:

@@ -1,0 +1,291 @@
+"""What carries records to the brokers: one courier for each, with one request under way at a time.
+
+A record is handed over only when its request goes out; what comes meanwhile goes with the next. So while a broker is slow or
+away, records stay in our own queue, from which they can be withdrawn. A batch that may have been written is sent again as it was,
+under the same number, until a broker says what became of it; one that certainly was not is made anew of what still waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Self
+
+from aiokafka import errors
+from aiokafka.protocol.transaction import InitProducerIdRequest
+
+from adapters.backend.kafka.batch import AGAIN, DOUBT, LOST, NO_ANSWER, SILENT, TOO_LARGE, Answer, Batch, produced
+from adapters.backend.kafka.cluster import Cluster
+from adapters.backend.kafka.sending import Budget, Identity, Lane
+from adapters.backend.kafka.wire import AWAY, BACKOFF_S, TROUBLES, Settings
+from gateway.errors import BackendError, CallerError, GatewayError, Reason, translating
+from gateway.metric import Counter
+from gateway.task import Tasks
+from gateway.topic.log import Place
+
+log = logging.getLogger("polygate")
+
+# A broker takes a hundred times as much (socket.request.max.bytes), but answers each request as a whole.
+REQUEST_BYTES = 8 << 20
+NO_TIMEOUT = (1 << 31) - 1
+
+LATE = Counter(
+    "polygate_records_late",
+    "Records that were told unknown, or whose caller had gone, by what became of them: acknowledged, failed, or lost to sight.",
+    "backend",
+    "fate",
+)
+REPLACED = Counter("polygate_producers_replaced", "Producers that had lost their place in a broker's sequence.", "backend")
+
+
+class Courier:
+    """The partitions of one broker that have something to send, in their turns."""
+
+    def __init__(self) -> None:
+        self.lanes: dict[Lane, None] = {}
+        self.work = asyncio.Event()
+        self.tries = 0
+
+
+class Couriers:
+    """One courier for each broker, made when it is needed. `stale` is told of topics whose partitions may have moved."""
+
+    def __init__(self, settings: Settings, cluster: Cluster, budget: Budget, stale: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._cluster = cluster
+        self._budget = budget
+        self._stale = stale
+        self._tasks = Tasks()
+        self._couriers: dict[int, Courier] = {}
+        self._identity: Identity | None = None
+        self._identifying = asyncio.Lock()
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._closed = True
+        await self._tasks.__aexit__()
+
+    def offer(self, lane: Lane) -> None:
+        """A lane has something to send, or may have."""
+        if self._closed:
+            return
+        lane.busy = True
+        courier = self._couriers.get(lane.leader)
+        if courier is None:
+            courier = self._couriers[lane.leader] = Courier()
+            self._tasks.spawn(self._carry(lane.leader, courier), f"courier to Kafka broker {lane.leader}")
+        courier.lanes[lane] = None
+        courier.work.set()
+
+    def move(self, lane: Lane, leader: int) -> None:
+        """Another broker leads a lane now."""
+        courier = self._couriers.get(lane.leader)
+        waits = courier is not None and lane in courier.lanes
+        if courier is not None and waits:
+            del courier.lanes[lane]
+        lane.leader = leader
+        if waits:
+            self.offer(lane)
+
+    def close(self, lane: Lane, error: BackendError) -> None:
+        """Nothing can be written to a lane any more. Its place in the sequence is then not known to whoever comes after it."""
+        lane.trouble = error
+        self._identity = None
+        for one in lane.emptied():
+            self._budget.release(one)
+            one.place.set_exception(error)
+        if lane.batch is not None and not lane.busy:
+            self._lost(lane, lane.batch)
+
+    async def identified(self) -> Identity:
+        """Who we are to the brokers. BackendError where none tells."""
+        async with self._identifying:
+            if self._identity is None:
+                with translating(*TROUBLES):
+                    answer = await self._cluster.ask(InitProducerIdRequest(None, NO_TIMEOUT))
+                    error = errors.for_code(answer.error_code)
+                    if error is not errors.NoError:
+                        raise error()
+                self._identity = Identity(answer.producer_id, answer.producer_epoch)
+            return self._identity
+
+    # Sending
+
+    async def _carry(self, node: int, courier: Courier) -> None:
+        while True:
+            await courier.work.wait()
+            turned = self._cluster.turned
+            if node not in self._cluster.here:
+                await turned.wait()
+                continue
+            try:
+                identity = await self.identified()
+            except BackendError as error:
+                await self._unidentified(courier, error)
+                continue
+            if node not in self._cluster.here:
+                continue
+            batches = self._load(courier, identity)
+            if batches:
+                await self._deliver(node, courier, batches)
+            elif not courier.lanes:
+                courier.work.clear()
+
+    async def _unidentified(self, courier: Courier, error: BackendError) -> None:
+        """Without a number of our own nothing can be sent; what is refused one will stay so."""
+        if error.reason is Reason.REFUSED:
+            for lane in courier.lanes:
+                for one in lane.emptied():
+                    self._budget.release(one)
+                    one.place.set_exception(error)
+        await self._pause(courier)
+
+    def _load(self, courier: Courier, identity: Identity) -> dict[Lane, Batch]:
+        """What goes with the next request: one batch of each lane, in their turns."""
+        batches: dict[Lane, Batch] = {}
+        room = REQUEST_BYTES
+        while courier.lanes and room > 0:
+            lane = next(iter(courier.lanes))
+            del courier.lanes[lane]
+            batch = lane.batch or self._batch(lane, identity)
+            if batch is None:
+                lane.busy = False
+                continue
+            batches[lane] = batch
+            room -= len(batch.buffer)
+        return batches
+
+    def _batch(self, lane: Lane, identity: Identity) -> Batch | None:
+        records = lane.take()
+        if not records:
+            return None
+        self._budget.flying += len(records)
+        if lane.identity is None:
+            lane.identity, lane.sequence = identity, 0
+        lane.batch = Batch(
+            lane.topic, lane.partition, records, lane.identity, lane.sequence, compression=self._settings.compression
+        )
+        return lane.batch
+
+    async def _deliver(self, node: int, courier: Courier, batches: dict[Lane, Batch]) -> None:
+        try:
+            answers = await produced(self._cluster.broker(node), list(batches.values()), self._settings)
+        except AWAY as error:
+            log.warning("kafka %s: broker %d did not answer: %r", self._settings.name, node, error)
+            for lane, batch in batches.items():
+                self._stale(lane.topic)
+                self._again(lane, batch)
+            await self._pause(courier)
+            return
+        courier.tries = 0
+        for lane, batch in batches.items():
+            answer = answers.get((lane.topic, lane.partition), NO_ANSWER)
+            if answer.error is errors.NoError:
+                self._written(lane, batch, answer)
+            else:
+                self._refused(lane, batch, answer.error)
+
+    async def _pause(self, courier: Courier) -> None:
+        courier.tries += 1
+        await asyncio.sleep(pause(courier.tries))
+
+    # What became of it
+
+    def _written(self, lane: Lane, batch: Batch, answer: Answer) -> None:
+        lane.sequence = batch.following
+        lane.tries = 0
+        topic, partition, offset, timestamp = batch.topic, batch.partition, answer.offset, answer.timestamp
+        late = 0
+        for one in batch.records:
+            self._budget.release(one)
+            if one.place.done():
+                late += 1
+            else:
+                one.slot.discard(one)
+                one.place.set_result(Place(topic, partition, offset, one.timestamp if timestamp < 0 else timestamp))
+            offset += 1
+        if late:
+            LATE.add(late, self._settings.name, "acknowledged")
+        self._settled(lane, batch)
+
+    def _refused(self, lane: Lane, batch: Batch, error: type[errors.KafkaError]) -> None:
+        """A broker did not take a batch."""
+        if error in DOUBT or error in AGAIN:
+            batch.doubtful = batch.doubtful or error in DOUBT
+            self._stale(lane.topic)
+            self._again(lane, batch)
+        elif error in LOST:
+            log.error("kafka %s: %s lost its place in the sequence: %r", self._settings.name, lane.topic, error)
+            REPLACED.add(1, self._settings.name)
+            if self._identity == batch.identity:
+                self._identity = None
+            lane.identity = None
+            if batch.doubtful:
+                self._lost(lane, batch)
+            else:
+                self._again(lane, batch)
+        elif batch.doubtful or error in SILENT:
+            # What the broker says now does not hold for the tries before this one.
+            self._lost(lane, batch)
+        elif error in TOO_LARGE and len(batch.records) > 1:
+            lane.limit = max(len(batch.buffer) // 2, 1)
+            self._again(lane, batch)
+        elif error in TOO_LARGE:
+            self._end(lane, batch, CallerError(Reason.TOO_LARGE, "the broker takes no record of this size"), "failed")
+        else:
+            log.warning("kafka %s: %s refuses a record: %r", self._settings.name, lane.topic, error)
+            self._end(lane, batch, BackendError(Reason.REFUSED, "the broker refuses this record"), "failed")
+
+    def _again(self, lane: Lane, batch: Batch) -> None:
+        """Send it once more, after a pause: as it is where it may have been written, or else whatever of it still waits."""
+        if lane.trouble is not None:
+            if batch.doubtful:
+                self._lost(lane, batch)
+            else:
+                self._end(lane, batch, lane.trouble, "failed")
+            return
+        if not batch.doubtful:
+            for one in batch.records:
+                if one.place.done():
+                    self._budget.release(one)
+                    LATE.add(1, self._settings.name, "failed")
+            self._budget.flying -= len(batch.records)
+            lane.give_back([one for one in batch.records if not one.place.done()])
+            lane.batch = None
+        lane.tries += 1
+        asyncio.get_running_loop().call_later(pause(lane.tries), self.offer, lane)
+
+    def _lost(self, lane: Lane, batch: Batch) -> None:
+        """Nobody can say any more whether it was written."""
+        lane.identity = None
+        error = BackendError(Reason.UNKNOWN_OUTCOME, "the record was sent, and the broker does not tell what became of it")
+        self._end(lane, batch, error, "unknown")
+
+    def _end(self, lane: Lane, batch: Batch, error: GatewayError, fate: str) -> None:
+        for one in batch.records:
+            self._budget.release(one)
+            if one.place.done():
+                LATE.add(1, self._settings.name, fate)
+            else:
+                one.slot.discard(one)
+                one.place.set_exception(error)
+        self._settled(lane, batch)
+
+    def _settled(self, lane: Lane, batch: Batch) -> None:
+        self._budget.flying -= len(batch.records)
+        lane.batch = None
+        lane.busy = False
+        if lane.waits:
+            self.offer(lane)
+
+
+def pause(tries: int) -> float:
+    """Seconds before a try that follows `tries` in vain: twice as long each time up to a bound, with jitter."""
+    longest = min(BACKOFF_S[0] * 2.0 ** min(tries - 1, 10), BACKOFF_S[1])
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311  jitter, not a secret
