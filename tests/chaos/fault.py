@@ -151,6 +151,21 @@ async def step_clock(rig: Rig) -> None:
     await rig.pause(0.3, 0.6)
 
 
+async def rebalance(rig: Rig) -> None:
+    """Members of the group come, and go by SIGTERM or SIGKILL, the first one too."""
+    await rig.pause(0.3, 0.8)
+    other = await rig.another()
+    await rig.pause(1, 2)
+    if rig.random.random() < 0.5:
+        await rig.kill()
+    else:
+        await rig.terminate()
+    await rig.start()
+    await rig.pause(1, 2)
+    other.terminate() if rig.random.random() < 0.5 else other.kill()
+    await rig.pause(0.5, 1)
+
+
 BROKER = ("broker",)
 SPOOLED = ("broker", "stored", "fallback")
 
@@ -168,6 +183,8 @@ FAULTS = {
         Fault("blackhole", weather(Weather.BLACK), ("proxied",), BROKER),
         Fault("no-answers", weather(Weather.DEAF), ("proxied",), BROKER),
         Fault("slow", weather(Weather.SLOW), ("proxied",), BROKER),
+        Fault("rebalance", rebalance, ("kafka",), ("through",)),
+        Fault("consumer-killed", kill_gateway, ("kafka", "local"), ("through",)),
         Fault("disk-full", fill_disk, ("local",), disk_mib=2),
         Fault("fdatasync-fails", fail_sync, ("local",)),
         Fault("clock-steps", step_clock, ("kafka", "local"), BROKER),

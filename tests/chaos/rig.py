@@ -10,7 +10,7 @@ import socket
 import sqlite3
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from tests.chaos.caller import Writer
 from tests.chaos.disk import Disk
-from tests.chaos.ledger import Attempt, Verdict, verdict
+from tests.chaos.ledger import KEPT, Attempt, Verdict, verdict
 from tests.chaos.proxy import Proxy
 from tests.kafka_broker import ScriptBroker
 from tests.system.process import ROOT, Gateway
@@ -30,6 +30,7 @@ from tests.system.process import ROOT, Gateway
 PARTITIONS = 3
 DEADLINE_S = 2
 SETTLED_S = 90
+QUIET_S = 45
 LISTENERS = {"public": "rest", "rpc": "grpc", "live": "websocket", "admin": "admin"}
 ACKS = {
     "broker": "",
@@ -37,8 +38,13 @@ ACKS = {
     "fallback": ", when_down: store",
     "none": ", ack: none",
     "once": ", idempotency: {window: 600}",
+    "through": "",
 }
-"""What the target of each mode says beside its topic."""
+"""What the target of each mode says beside its topic. Records of `through` come to it by another topic, which is consumed."""
+ONWARD = """
+  - name: onward
+    when: {{topic: {topic}.in}}
+    to: {{backend: log, publish: {topic}, key: "{{customer}}"}}"""
 
 
 def free_ports(count: int) -> list[int]:
@@ -76,15 +82,21 @@ class Rig:
         self.addresses = {name: f"127.0.0.1:{port}" for name, port in self.ports.items()}
         self.attempts: list[Attempt] = []
         self.gateways: list[Gateway] = []
+        self.others: list[Gateway] = []
         self._stop = asyncio.Event()
         self._stack = AsyncExitStack()
 
     # The gateway
 
-    def config(self) -> str:
-        listeners = "\n".join(f'  {name}: {{kind: {kind}, bind: "{self.addresses[name]}"}}' for name, kind in LISTENERS.items())
+    def config(self, addresses: Mapping[str, str]) -> str:
+        """The config of a gateway that listens on these addresses."""
+        listeners = "\n".join(f'  {name}: {{kind: {kind}, bind: "{addresses[name]}"}}' for name, kind in LISTENERS.items())
+        through = "through" in self.modes
+        if through:
+            listeners += f"\n  onward: {{kind: topic, backend: log, topics: [{self.topic}.in], group: onward.{self.topic}}}"
         if self.broker is None:
-            backend = f"{{kind: local, path: {self.files}/log.db, topics: {{{self.topic}: {{partitions: {PARTITIONS}}}}}}}"
+            topics = ", ".join(f"{name}: {{partitions: {PARTITIONS}}}" for name in (self.topic, f"{self.topic}.in"))
+            backend = f"{{kind: local, path: {self.files}/log.db, topics: {{{topics}}}}}"
         else:
             copies = self.broker.bootstrap.count(",") + 1
             backend = (
@@ -94,9 +106,11 @@ class Rig:
             f"  - name: {mode}\n"
             f'    when: {{rest: "POST /{mode}/{{customer}}", websocket: /{mode}'
             f"{', grpc: shop.v1.Orders/Place' if mode == 'broker' else ''}}}\n"
-            f'    to: {{backend: log, publish: {self.topic}, key: "{{customer}}"{ACKS[mode]}}}'
+            f'    to: {{backend: log, publish: {self.topic}{".in" * (mode == "through")}, key: "{{customer}}"{ACKS[mode]}}}'
             for mode in self.modes
         )
+        if through:
+            routes += ONWARD.format(topic=self.topic)
         return (
             f"contracts: [{ROOT}/protos/shop.binpb]\nlisteners:\n{listeners}\nbackends:\n  log: {backend}\n"
             f"policies: [{{kind: deadline, seconds: {DEADLINE_S}}}, {{kind: observe, log: none}}]\n"
@@ -120,10 +134,19 @@ class Rig:
         return self.gateways[-1]
 
     async def start(self) -> Gateway:
-        """Start a gateway on the ports of the run; it listens when this returns."""
+        """Start the gateway that the callers know; it listens when this returns."""
         prefix = [*(self.disk.words if self.disk is not None else ()), *self.prefix]
-        gateway = await asyncio.to_thread(Gateway, self.config(), self.folder, self.environment, prefix)
+        config = self.config(self.addresses)
+        gateway = await asyncio.to_thread(Gateway, config, self.folder, self.environment, prefix)
         self.gateways.append(gateway)
+        return gateway
+
+    async def another(self) -> Gateway:
+        """Start one more, elsewhere, of the same group."""
+        folder = self.folder / f"other-{len(self.others)}"
+        config = self.config(dict.fromkeys(LISTENERS, "127.0.0.1:0")).replace(str(self.files), str(folder))
+        gateway = await asyncio.to_thread(Gateway, config, folder)
+        self.others.append(gateway)
         return gateway
 
     async def kill(self) -> None:
@@ -147,7 +170,7 @@ class Rig:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        for gateway in self.gateways:
+        for gateway in (*self.gateways, *self.others):
             await asyncio.to_thread(gateway.kill)
         await self._stack.aclose()
         if not any(error):
@@ -174,6 +197,7 @@ class Rig:
     async def verdict(self) -> Verdict:
         """Stop the gateway once its spool is empty, and hold the ledger against the topic."""
         await self._emptied()
+        await self._carried()
         await self._accounted()
         code = await self.terminate()
         result = verdict(self.attempts, await self._found())
@@ -206,6 +230,21 @@ class Rig:
             while sum((await self.metrics()).get("polygate_spool_records", {}).values()) > 0:  # noqa: ASYNC110  another process
                 await asyncio.sleep(0.1)
 
+    async def _carried(self) -> None:
+        """Until what was acknowledged on the way in is out at the other end, or no more comes."""
+        if "through" not in self.modes:
+            return
+        wanted = {one.id for one in self.attempts if one.told in KEPT}
+        loop = asyncio.get_running_loop()
+        last, since = -1, loop.time()
+        while loop.time() - since < QUIET_S:
+            found = wanted.intersection(one for ids in await self._present() for one in ids)
+            if len(found) != last:
+                last, since = len(found), loop.time()
+            if len(found) == len(wanted):
+                return
+            await asyncio.sleep(0.2)
+
     async def _accounted(self) -> None:
         """Accepted = acknowledged + failed + unknown + stored + dropped + in flight."""
         metrics = await self.metrics()
@@ -217,17 +256,21 @@ class Rig:
         assert accepted == ended + flying, (accepted, ended, flying)
         assert outcomes <= known, outcomes
 
-    async def _found(self) -> list[list[str]]:
+    async def _present(self) -> list[list[str]]:
+        """The ids in each partition of the topic now."""
         if self.broker is None:
             if self.disk is not None:
                 # SQLite would follow /proc/PID/root as the link that it looks like.
-                await asyncio.to_thread(shutil.copytree, self.disk.seen(self.files), self.folder / "seen")
+                await asyncio.to_thread(shutil.copytree, self.disk.seen(self.files), self.folder / "seen", dirs_exist_ok=True)
             return self._found_in(self.folder / ("files" if self.disk is None else "seen") / "log.db")
+        return await self._found_on_kafka()
+
+    async def _found(self) -> list[list[str]]:
+        """The same, once no more comes: a record whose producer is gone may still stand in a socket's buffer."""
         before: list[list[str]] = [[""]]
-        # A record whose producer is gone may still stand in a socket's buffer.
-        while (found := await self._found_on_kafka()) != before:
+        while (found := await self._present()) != before:
             before = found
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.3 if self.broker is not None else 0)
         return found
 
     def _found_in(self, path: Path) -> list[list[str]]:
