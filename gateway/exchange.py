@@ -70,6 +70,8 @@ class Call:
     """Every message of it is an exchange of its own, counted and answered by itself (see `pipeline.each`)."""
     expires: float | None = None
     """Event-loop time at which the caller itself gives the whole of it up (`grpc-timeout`), a stream too."""
+    record: str = ""
+    """What it was made of, by a name that is the same for every try of it: a record's place. "" for a caller's own call."""
 
     def but(self, *, headers: Headers | None = None, deadline: float | None = None) -> Call:
         """The same call with other headers or another deadline: `dataclasses.replace` at a sixth of its price, for policies."""
@@ -88,6 +90,7 @@ class Call:
             self.snapshot,
             self.each,
             self.expires,
+            self.record,
         )
 
     def due(self, otherwise: float) -> float:
@@ -112,6 +115,7 @@ class Call:
             snapshot=self.snapshot,
             deadline=self.expires,
             expires=self.expires,
+            record=self.record,
         )
 
 

@@ -35,6 +35,7 @@ from gateway.message import JSON, PROTOBUF, Many
 from gateway.part import Written
 from gateway.peer import PeerConfig
 from gateway.port import Target, TargetConfig
+from gateway.signature import HEADERS, Sign
 from gateway.template import Template
 
 CHECK_S = 2.0
@@ -59,6 +60,8 @@ class CallTo(TargetConfig):
     """The caller's headers that go on to the server; with `stream: sse` its last-event-id too."""
     reply_headers: tuple[HeaderName, ...] = BACK
     """The server's headers that go back to the caller."""
+    sign: Sign | None = None
+    """Sign each request (Standard Webhooks), so that the server can tell who sent it, and which of them are one and the same."""
     stream: Literal["none", "sse", "ndjson"] = "none"
     """How a reply of many messages is written: an event each, or a line each."""
     stream_requests: bool = False
@@ -80,6 +83,14 @@ class CallTo(TargetConfig):
         for source in value.values():
             Template(source)
         return value
+
+    @model_validator(mode="after")
+    def _signed_whole(self) -> Self:
+        if self.sign is not None and self.stream_requests:
+            raise ValueError("a body that is sent piece by piece cannot be signed: sign or stream_requests, not both")
+        if self.sign is not None and (taken := HEADERS.intersection((*self.headers, *self.forward))):
+            raise ValueError(f"sign sets {', '.join(sorted(taken))} itself")
+        return self
 
     @property
     def http_method(self) -> str:
@@ -200,7 +211,11 @@ class Http:
         forward = (*spec.forward, "last-event-id") if spec.stream == "sse" else spec.forward
         outgoing = Outgoing(self._url, spec.call, spec.query, (fixed, spec.headers), forward)
         manner = Manner(
-            spec.stream, spec.stream_requests, config.timeout, empty=_EMPTY.get(target.content_type) if target.contract else None
+            spec.stream,
+            spec.stream_requests,
+            config.timeout,
+            _EMPTY.get(target.content_type) if target.contract else None,
+            spec.sign.signer() if spec.sign is not None else None,
         )
         return Calling(self._send, self._pool, target, outgoing, reading, manner)
 

@@ -19,6 +19,7 @@ from gateway.exchange import EndOfMessages, Exchange
 from gateway.framing import LINES, NDJSON, SSE, ndjson
 from gateway.message import BYTES, Message
 from gateway.port import Target
+from gateway.signature import Signer
 
 # How many connections are tried while nothing has left: pooled ones may all have been closed by a peer that restarted.
 TRIES = 5
@@ -164,6 +165,7 @@ class Manner:
     """For a call without a deadline."""
     empty: bytes | None
     """What a success without a body means, where every call must have a reply."""
+    sign: Signer | None
 
 
 def _body(body: bytes) -> bytes | BytesIO:
@@ -234,6 +236,9 @@ class Calling:
             data = _body(message.body) if upload is None else upload.lines()
             kind = (message.content_type or BYTES) if self._reading.opaque else self._target.content_type
             headers["content-type"] = kind if upload is None else NDJSON
+        if self._manner.sign is not None:
+            # By the record where it is one: its id must be the same for every try, and a call's is not.
+            headers.update(self._manner.sign(call.record or call.id, b"" if self._bodiless else message.body))
         response = None
         try:
             async with asyncio.timeout_at(due):

@@ -6,19 +6,23 @@ import asyncio
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from multidict import CIMultiDictProxy
 from pydantic import ValidationError
 
 from adapters.backend.http import CallTo, Config
 from gateway.codec import Contract
 from gateway.errors import BackendError, Outcome, Reason
 from gateway.message import JSON, Many, Message
+from gateway.signature import HEADERS
 from gateway.status import outcome_of
 from tests.adapters.backend.http_server import asking, refused, saying, serving, target, unused_url
 from tests.contract.backend import CallContract, Rig
+from tests.gateway.test_signature import SECRET, verified
 
 
 class TestContract(CallContract):
@@ -65,6 +69,26 @@ class TestContract(CallContract):
                 talks=target("POST /talk", stream="ndjson", stream_requests=True),
                 away=Config(kind="http", url=unused_url()),
             )
+
+
+class TestSigning:
+    async def test_a_request_is_signed_as_it_is_sent_by_the_record_that_it_is_of(self) -> None:
+        seen: list[tuple[CIMultiDictProxy[str], bytes]] = []
+
+        async def answer(request: web.Request) -> web.Response:
+            seen.append((request.headers, await request.read()))
+            return web.json_response({})
+
+        async with serving(answer) as url, Config(kind="http", url=url).build() as backend:
+            handler = backend.handler(target("POST /", sign={"secret": SECRET}))
+            for record in ("orders/0/7", "orders/0/7", ""):
+                exchange = asking(b'{"sku":"tea"}')
+                exchange.call = replace(exchange.call, record=record)
+                await handler(exchange)
+            await backend.handler(target("POST /"))(asking())
+        ids = [verified(headers.items(), body, SECRET) for headers, body in seen[:3]]
+        assert ["orders/0/7", "orders/0/7", exchange.call.id] == ids
+        assert not HEADERS & {name.lower() for name in seen[3][0]}
 
 
 class TestCheck:
@@ -178,11 +202,24 @@ class TestConfig:
             ("headers", {"x-a": "}"}, "a variable is written"),
             ("headers", {"Connection": "close"}, "never set by hand"),
             ("forward", ["Transfer-Encoding"], "never set by hand"),
+            ("sign", {"secret": "abc"}, "must be"),
         ],
     )
     def test_a_target_that_cannot_work_is_refused_with_the_reason(self, field: str, value: object, why: str) -> None:
         with pytest.raises(ValidationError, match=why):
             CallTo.model_validate({"backend": "erp", "call": "GET /", field: value})
+
+    @pytest.mark.parametrize(
+        ("settings", "why"),
+        [
+            ({"stream_requests": True}, "piece by piece"),
+            ({"headers": {"Webhook-Id": "1"}}, "sign sets webhook-id itself"),
+            ({"forward": ["webhook-signature"]}, "sign sets webhook-signature itself"),
+        ],
+    )
+    def test_what_is_signed_is_whole_and_has_its_own_headers(self, settings: dict[str, object], why: str) -> None:
+        with pytest.raises(ValidationError, match=why):
+            CallTo.model_validate({"backend": "erp", "call": "POST /", "sign": {"secret": SECRET}, **settings})
 
     @pytest.mark.parametrize(
         ("settings", "many"),
