@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from gateway import registry
 from gateway.bind import split_bind
@@ -26,6 +27,7 @@ from gateway.route import Condition
 from gateway.service import service_routes
 from gateway.source import Where
 from gateway.topic.event import RECEIPT
+from gateway.topic.publish import PublishTo
 from gateway.wire import Wire
 
 ALWAYS = ("observe", "concurrency", "size", "deadline")
@@ -36,6 +38,7 @@ def fitted(config: Config) -> tuple[PlannedRoute, ...]:
     """The routes that fit. Every problem is noted in the config's source."""
     _check_listeners(config)
     _check_backends(config)
+    _check_state(config)
     wires: dict[str, tuple[Wire, ...]] = {}
     for listener in config.listeners.values():
         for name, spoken in listener.wires().items():
@@ -84,6 +87,31 @@ def _check_backends(config: Config) -> None:
         owners.setdefault(owned, name)
 
 
+def _check_state(config: Config) -> None:
+    """Where the gateway's state is kept: in topics, or in a file that nobody else has."""
+    said, source = config.file.state, config.source
+    name = said.backend
+    if name is None:
+        for other, backend in config.backends.items():
+            if backend.owns() == str(Path(said.path).resolve()):
+                source.wrong(("state", "path"), f"is the file of backend {other}: the gateway's state has one of its own")
+    elif name not in config.file.backends:
+        if "backends" not in config.broken:
+            source.wrong(("state", "backend"), f"there is no backend {name!r}{did_you_mean(name, config.file.backends)}")
+    elif name in config.backends and not any(issubclass(verb, PublishTo) for verb in config.backends[name].verbs.values()):
+        kind = config.backends[name].kind
+        source.wrong(("state", "backend"), f"a {kind} backend has no topics to keep things in")
+
+
+def _check_kept(config: Config, route: Route) -> None:
+    """Nothing is to be kept for longer than the gateway's state lasts."""
+    longest = config.file.state.max_age
+    for field, seconds in route.to.keeps().items():
+        if seconds > longest:
+            text = f"keeps for longer than the gateway's state does: state.max_age is {longest:g} s"
+            config.source.wrong((*route.where, "to", *field), text)
+
+
 def _overlap(host: str, other: str) -> bool:
     """Whether a port of one host is one of the other: a wildcard has every address of its family."""
     for one, two in ((host, other), (other, host)):
@@ -101,6 +129,7 @@ def _fit(config: Config, wires: Mapping[str, Sequence[Wire]], route: Route) -> P
         if not route.config.when[protocol]:
             source.wrong((*route.where, "when", protocol), "names no call; take it out, or write one")
     _check_policies(config, route)
+    _check_kept(config, route)
     condition = _condition(config, route)
     contracts = contracts_of(config, route)
     if contracts is None:

@@ -58,6 +58,10 @@ class TargetConfig(Part):
         """What it needs of the gateway beside its backend: "state", "spool"."""
         return frozenset()
 
+    def keeps(self) -> Mapping[tuple[str, ...], float]:
+        """For how many seconds it keeps things in the gateway's state, by the field that says so."""
+        return {}
+
     def refusals(self, contract: Contract | None) -> Sequence[str]:
         """Why this target cannot work, as far as can be told when loading."""
         del contract
@@ -72,6 +76,9 @@ class Spool(Protocol):
 
         BackendError: OVERLOADED (full), UNREACHABLE (not stored), UNKNOWN_OUTCOME (it may be). CallerError: TOO_LARGE.
         """
+
+    def holds(self, topic: str, message: Message, *, partition: int | None = None) -> bool:
+        """Whether records wait that this one must not overtake: those of its key or, where it is told, its partition."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ Nothing is decided but by the order of the records and the times that stand in t
 same: of two claims the first has the key, whoever wrote it.
 
 How long something is kept counts by its record's timestamp and by the clock of whoever asks. While clocks agree within a minute
-nobody is given a key that another holds. One that is set forward ends what is kept earlier by as much; one that is set back, later.
+nobody is given a key that another holds. One that is set forward ends what is kept earlier by as much; one set back, later.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from gateway.message import Headers, Message
 from gateway.metric import Gauge
 from gateway.status import outcome_of
 from gateway.task import Tasks
-from gateway.topic.entry import BY, CLAIM, DROP, KIND, OVER, PUT, SECONDS, Entries, Told
+from gateway.topic.entry import BY, CLAIM, DROP, GRACE_MS, KIND, OVER, PUT, SECONDS, Entries, Told
 from gateway.topic.log import Log
 
 log = logging.getLogger("polygate")
@@ -28,7 +28,7 @@ log = logging.getLogger("polygate")
 WRITE_S = 10.0
 SWEEP_S = 1.0
 BACKOFF_S = (0.1, 5.0)
-LOST = 10_000
+CLAIMS = 10_000
 
 _HELD = Gauge("polygate_state_bytes", "Bytes that count as kept in the gateway's state.")
 _ENTRIES = Gauge("polygate_state_entries", "Keys that the gateway's state holds.")
@@ -57,7 +57,9 @@ class _Place:
 class Shelf:
     """Implements `gateway.state.State` over any log. Enter it once the log is connected; it need not be reachable yet."""
 
-    def __init__(self, source: Log, topic: str, *, max_bytes: int, max_age: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, source: Log, topic: str, *, max_bytes: int, max_age: float, clock: Callable[[], float] = time.time
+    ) -> None:
         """`max_bytes`: what is held at the most; `max_age`: for how many seconds anything is kept at the most; `clock`: seconds
         since 1970.
         """
@@ -69,8 +71,7 @@ class Shelf:
         self._place = _Place()
         self._watched: dict[str, set[asyncio.Future[None]]] = {}
         self._claims: dict[str, asyncio.Future[bytes | None]] = {}
-        self._lost: dict[str, None] = {}
-        """Claims of ours that nobody waits for any more: they are let go where they are met."""
+        """Our claims that were not met yet. Where nobody waits any more, so that the future is done, they are let go once met."""
         self._tried = asyncio.Event()
         self._readable = False
         self._trouble = BackendError(Reason.UNREACHABLE, "the gateway's state cannot be read yet")
@@ -116,29 +117,38 @@ class Shelf:
     async def _claimed(self, key: str, value: bytes, seconds: float, over: int | None) -> bytes | None:
         """Append a claim and wait until it is met."""
         by = new_id()
-        met = self._claims[by] = asyncio.get_running_loop().create_future()
+        met: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self._claims[by] = met
         headers = ((BY, by),) if over is None else ((BY, by), (OVER, str(over)))
-        written = True
+        lost = True
         try:
             await self._append(CLAIM, key, value, seconds, *headers)
             async with asyncio.timeout(WRITE_S):
-                return await met
+                there = await met
+            lost = False
         except GatewayError as error:
-            written = outcome_of(error) is not Outcome.FAILED
-            if written:
+            lost = outcome_of(error) is not Outcome.FAILED
+            if lost:
                 raise BackendError(Reason.UNREACHABLE, "the key could not be claimed in time") from error
             raise
         except TimeoutError as error:
             raise BackendError(Reason.UNREACHABLE, "the key could not be claimed in time") from error
         finally:
-            del self._claims[by]
-            if written and (not met.done() or met.cancelled()):
-                while len(self._lost) >= LOST:
-                    del self._lost[next(iter(self._lost))]
-                self._lost[by] = None
+            if not lost:
+                self._claims.pop(by, None)
+            elif by not in self._claims and not met.cancelled() and met.result() is None:
+                self._let_go(key, value)
+            elif len(self._claims) > CLAIMS:
+                self._claims.pop(by, None)  # it keeps its key until its time is over
+            else:
+                met.cancel()
+        return there
 
     async def changed(self, key: str, known: bytes | None) -> bytes | None:
-        while not self._readable or (value := self._value(key)) == known:
+        while True:
+            value = self._value(key)
+            if self._readable and value != known:
+                return value
             waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             watching = self._watched.setdefault(key, set())
             watching.add(waiting)
@@ -150,7 +160,6 @@ class Shelf:
                 watching.discard(waiting)
                 if not watching and self._watched.get(key) is watching:
                     del self._watched[key]
-        return value
 
     async def drop(self, key: str, *, known: bytes | None = None) -> None:
         await self._ready()
@@ -186,7 +195,7 @@ class Shelf:
         pause = BACKOFF_S[0]
         while True:
             try:
-                await self._log.make_compacted(self._topic, self._max_age)
+                await self._log.make_compacted(self._topic, self._max_age + GRACE_MS / 1000)
                 await self._follow()
             except CallerError as error:
                 log.warning("the gateway's state is read anew: %s", error.message)
@@ -226,23 +235,26 @@ class Shelf:
             self._wake(told.key)
         if told.by is None:
             return
-        met = self._claims.get(told.by)
+        met = self._claims.pop(told.by, None)
         if met is not None and not met.done():
             met.set_result(told.there)
-        elif told.by in self._lost:
-            del self._lost[told.by]
-            if told.taken:
-                self._tasks.spawn(self._let_go(told.key, value), "letting go of a claim")
+        elif met is not None and told.taken:
+            self._let_go(told.key, value)
 
     def _wake(self, key: str) -> None:
         for waiting in self._watched.pop(key, ()):
             _end(waiting)
 
-    async def _let_go(self, key: str, value: bytes) -> None:
-        try:
-            await self.drop(key, known=value)
-        except GatewayError as error:
-            log.warning("a claim that nobody waits for stays until its time is over: %s", error.message)
+    def _let_go(self, key: str, value: bytes) -> None:
+        """Of a claim that nobody waits for any more."""
+
+        async def drop() -> None:
+            try:
+                await self.drop(key, known=value)
+            except GatewayError as error:
+                log.warning("a claim that nobody waits for stays until its time is over: %s", error.message)
+
+        self._tasks.spawn(drop(), "letting go of a claim")
 
     async def _sweep(self) -> None:
         """Let go of what is over, here and in the topic."""
