@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from typing import ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 from gateway.embedded.commits import Commits
 from gateway.embedded.group import Groups
@@ -44,7 +44,8 @@ class Settings:
     create: bool = True
     """Whether any other topic is made by its first record, with one partition."""
     max_topics: int = 10_000
-    retention: Retention = field(default_factory=Retention)
+    retention: Retention | None = field(default_factory=Retention)
+    """None: whoever writes a record also lets it go."""
     retentions: Mapping[str, Retention] = field(default_factory=dict)
     """Of the topics that differ from the rest."""
     retention_every: float = 5.0
@@ -67,6 +68,10 @@ class Embedded:
         self._stack = AsyncExitStack()
         self._commits: Commits | None = None
         self._groups: Groups
+        self._store: Store
+        self._reading: Callable[..., Awaitable[Any]]
+        self._writing: Callable[..., Awaitable[Any]]
+        self._removed = False
 
     async def __aenter__(self) -> Self:
         """Open the file. BackendError(REFUSED) where it cannot be."""
@@ -80,16 +85,18 @@ class Embedded:
                 store = await _in(writing, Store, settings.path)
             except (StoreError, LockError) as error:
                 raise BackendError(Reason.REFUSED, str(error)) from error
-            stack.push_async_callback(_in, writing, store.close)
+            stack.push_async_callback(_in, writing, lambda: store.close(remove=self._removed))
             self._log.load(await _in(writing, store.partitions))
             commits = Commits(store, partial(_in, writing), self._log.tell, settings.queue_bytes)
             self._log.connect(commits, partial(_fetch, reading, store), partial(_since, reading, store))
             self._groups = Groups(self._log, commits, lambda group: _in(writing, store.progress, group))
             tasks = await stack.enter_async_context(Tasks())
             tasks.spawn(commits.run(), "local log")
-            tasks.spawn(self._sweep(store, commits, writing), "retention of the local log")
+            if settings.retention is not None:
+                tasks.spawn(self._sweep(store, commits, writing), "retention of the local log")
             stack.push_async_callback(_closed, commits)
             self._commits = commits
+            self._store, self._reading, self._writing = store, partial(_in, reading), partial(_in, writing)
             self._stack = stack.pop_all()
         return self
 
@@ -98,9 +105,8 @@ class Embedded:
 
     async def _sweep(self, store: Store, commits: Commits, writing: Executor) -> None:
         settings = self._settings
-        sweeper = Sweeper(
-            self._log, store, lambda topic: settings.retentions.get(topic, settings.retention), settings.retention_every
-        )
+        default = settings.retention or Retention()
+        sweeper = Sweeper(self._log, store, lambda topic: settings.retentions.get(topic, default), settings.retention_every)
         while commits.broken is None:
             try:
                 await sweeper.run(partial(_in, writing))
@@ -108,6 +114,29 @@ class Embedded:
                 log.warning("retention of the local log: %s", error)
                 if error.fatal:
                     commits.stop(f"the local log cannot be written: {error}")
+
+    @property
+    def broken(self) -> str | None:
+        """Why nothing is taken any more, until the file is opened anew: the disk failed to keep what it was given."""
+        return self._commits.broken if self._commits is not None else None
+
+    def topics(self) -> Sequence[str]:
+        """The names of all topics that are there."""
+        return [topic.name for topic in self._log.all()]
+
+    async def weigh(self, topic: str) -> tuple[int, int]:
+        """How many records a topic holds, and about how many bytes. It looks at every one."""
+        found = self._log.find(topic)
+        weighed = [await self._reading(self._store.weigh, one.id) for one in (found.partitions if found else ())]
+        return sum(records for records, _ in weighed), sum(size for _, size in weighed)
+
+    async def touched(self) -> int:
+        """A number that changes when another process has changed the file, as only the commands of a spool do."""
+        return int(await self._writing(self._store.touched))
+
+    def remove(self) -> None:
+        """Delete the file once it is closed: all that it held is elsewhere."""
+        self._removed = True
 
     async def check(self) -> None:
         """Raise the BackendError that a record would be answered with now."""

@@ -27,8 +27,6 @@ BATCH_RECORDS = 512
 BATCH_BYTES = 8 << 20
 # Progress alone waits so long for a record to ride with: it costs an fsync, and losing it a second delivery.
 LINGER_S = 0.05
-# What a record costs beyond its body, in memory or in the file, about.
-OVERHEAD = 200
 
 # How long what could not be noted on a full disk waits to be tried again.
 RETRY_S = 0.5

@@ -7,8 +7,8 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from gateway.embedded.commits import OVERHEAD, Commits, Written
-from gateway.embedded.store import Held, Row, StoreError, offset_of
+from gateway.embedded.commits import Commits, Written
+from gateway.embedded.store import OVERHEAD, Held, Row, StoreError, offset_of
 from gateway.embedded.topic import NAMES, Partition, Topic, is_name
 from gateway.errors import BackendError, CallerError, Reason
 from gateway.message import NO_HEADERS, Headers, Message
@@ -99,6 +99,10 @@ class LocalLog:
         if topic is None and len(self._topics) >= self._max_topics:
             raise BackendError(Reason.REFUSED, f"there are {self._max_topics} topics already")
         return topic or self._made(name, 1)
+
+    def all(self) -> list[Topic]:
+        """Every topic."""
+        return list(self._topics.values())
 
     def partitions(self) -> list[Partition]:
         """Every partition of every topic."""

@@ -16,6 +16,8 @@ from gateway.embedded.lock import locked
 MEMORY = ":memory:"
 VERSION = 1
 OFFSET_BITS = 40
+# What a record costs beyond its body, in memory or in the file, about.
+OVERHEAD = 200
 # No consumer is called so: the rows of it say where partitions end that records were forgotten of.
 ENDS = ""
 # What a transaction adds to the write-ahead log beside its records: two pages that it changes, about.
@@ -118,25 +120,35 @@ class Store:
         if self._lock is not None:
             self._lock.close()
 
-    def close(self) -> None:
-        """Fold the write-ahead log into the file (SQLite does, with the last connection), close, let go of the lock."""
+    def close(self, *, remove: bool = False) -> None:
+        """Fold the write-ahead log into the file (SQLite does, with the last connection), close, let go of the lock.
+
+        `remove`: delete the file while the lock is held. The lock's own file stays, for another process may be waiting for it.
+        """
         try:
-            self._close()
+            self._reading.close()
+            self._db.close()
+            if remove:
+                for path in (self._path, f"{self._path}-wal", f"{self._path}-shm"):
+                    Path(path).unlink(missing_ok=True)
         finally:
             self._unlock()
 
-    def remove(self) -> None:
-        """Close, and delete the file while the lock is held. The lock's own file stays: another process may be waiting for it."""
-        try:
-            self._close()
-            for path in (self._path, f"{self._path}-wal", f"{self._path}-shm"):
-                Path(path).unlink(missing_ok=True)
-        finally:
-            self._unlock()
+    def touched(self) -> int:
+        """A number that changes with what other connections than the writing one have changed."""
+        return int(self._db.execute("PRAGMA data_version").fetchone()[0])
 
-    def _close(self) -> None:
-        self._reading.close()
-        self._db.close()
+    def weigh(self, partition: int) -> tuple[int, int]:
+        """How many records a partition holds, and about how many bytes."""
+        try:
+            records, size = self._reading.execute(
+                "SELECT count(*), coalesce(sum(length(body) + coalesce(length(key), 0) + coalesce(length(headers), 0)), 0)"
+                " FROM record WHERE id >= ? AND id < ?",
+                (record_id(partition, 0), record_id(partition + 1, 0)),
+            ).fetchone()
+        except sqlite3.Error as error:
+            raise StoreError(f"reading failed ({error.sqlite_errorname})") from error
+        return records, size + OVERHEAD * records
 
     def partitions(self) -> list[Held]:
         """Every partition, by its id."""

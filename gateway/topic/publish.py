@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from gateway.codec import Contract
 from gateway.exchange import Call, Exchange, Handler
 from gateway.message import JSON, Headers, Message
 from gateway.port import Target, TargetConfig
 from gateway.template import Template
+from gateway.topic.fallback import falling_back
 from gateway.topic.log import RESERVED, Log
-from gateway.topic.write import acknowledged
+from gateway.topic.store import stored
+from gateway.topic.write import Write, acknowledged
 
 # What a call's headers carry on into a record; anything else stays at the edge.
 CARRIED = ("traceparent", "tracestate")
@@ -30,8 +34,21 @@ class PublishTo(TargetConfig):
     """The record's key, which chooses the partition: records of one key keep their order."""
     partition: int | None = Field(default=None, ge=0, examples=[0])
     """This partition, whatever the key; unless told the key chooses. One that the topic does not have is refused (502)."""
-    ack: Literal["broker"] = "broker"
-    """When to answer: `broker`, once the log has the record safe by its own measure."""
+    ack: Literal["broker", "stored"] = "broker"
+    """When to answer: `broker`, once the log has the record safe by its own measure; `stored`, once the gateway's disk has it, to
+    be forwarded.
+    """
+    when_down: Literal["fail", "store"] = "fail"
+    """What becomes of a record with `ack: broker` while the broker is away: a definite failure (503), or it is stored (202)."""
+
+    def needs(self) -> AbstractSet[str]:
+        return frozenset({"spool"}) if self.ack == "stored" or self.when_down == "store" else frozenset()
+
+    def refusals(self, contract: Contract | None) -> Sequence[str]:
+        del contract
+        if self.when_down == "store" and self.ack != "broker":
+            return [f"`when_down: store` is for `ack: broker`: with `ack: {self.ack}` no caller waits for the broker"]
+        return ()
 
     def writes(self) -> Sequence[str]:
         return (self.publish,)
@@ -61,10 +78,17 @@ class Addressing:
         return topic, message.key if self._key is None else self._key.render(call.params, fields).encode()
 
 
+def _written(log: Log, target: Target, spec: PublishTo) -> Write:
+    """How the records of a target are written."""
+    if target.spool is None:
+        return acknowledged(log)
+    return stored(target.spool) if spec.ack == "stored" else falling_back(acknowledged(log), target.spool)
+
+
 def publish(log: Log, target: Target, spec: PublishTo) -> Handler:
     """The handler of one publish target."""
     address = Addressing(target, spec.publish, spec.key)
-    write = acknowledged(log)
+    write = _written(log, target, spec)
 
     async def run(exchange: Exchange) -> None:
         message = await exchange.receive()

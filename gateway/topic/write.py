@@ -45,6 +45,13 @@ Write = Callable[[Call, str, Message, int | None], Awaitable[Receipt]]
 """write(call, topic, record, partition): before the call's deadline. Raises what `Log.append` does."""
 
 
+def lane(topic: str, key: bytes | None, partition: int | None) -> tuple[object, ...] | None:
+    """What a record keeps its order in: its key or, where that is told, its partition. None where it keeps none."""
+    if partition is not None:
+        return (topic, partition)
+    return None if key is None else (topic, key)
+
+
 def acknowledged(log: Log) -> Write:
     """Written once the log has it safe by its own measure."""
 

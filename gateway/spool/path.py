@@ -1,0 +1,28 @@
+"""The files of a spool. Every process has one of its own, the first of these names that no other has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+MOST = 256
+"""How many files there may be."""
+
+
+def names(path: str) -> Iterator[str]:
+    """The names in their order: spool.db, spool.1.db, spool.2.db."""
+    first = Path(path)
+    yield path
+    for number in range(1, MOST):
+        yield str(first.with_name(f"{first.stem}.{number}{first.suffix}"))
+
+
+def existing(path: str) -> list[str]:
+    """Those that are there, in that order."""
+    first = Path(path)
+    numbered = re.compile(rf"{re.escape(first.stem)}\.[1-9][0-9]{{0,2}}{re.escape(first.suffix)}\Z")
+    there = {entry.name for entry in first.parent.iterdir() if numbered.match(entry.name)} if first.parent.is_dir() else set()
+    if first.exists():
+        there.add(first.name)
+    return [name for name in names(path) if Path(name).name in there]
