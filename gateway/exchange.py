@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from types import MappingProxyType
+from typing import Any
 
 from gateway.message import NO_HEADERS, Headers, Many, Message, value
 
@@ -145,6 +146,11 @@ class Exchange(ABC):
         answer has one head has it there, one without a place for it drops it. What goes with an error is in its details.
         """
 
+    def settle(self, fate: asyncio.Future[Any]) -> None:  # noqa: B027  only who counts wants to know
+        """Say that the answer is no outcome yet: what was asked for is done once `fate` ends well, and is dropped where it ends
+        otherwise. At most once, by a handler that is about to answer.
+        """
+
 
 Handler = Callable[[Exchange], Awaitable[None]]
 
@@ -170,6 +176,9 @@ class Wrapper(Exchange):
 
     def conclude(self, headers: Headers) -> None:
         self.inner.conclude(headers)
+
+    def settle(self, fate: asyncio.Future[Any]) -> None:
+        self.inner.settle(fate)
 
 
 class Memory(Exchange):

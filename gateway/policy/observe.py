@@ -7,12 +7,13 @@ accepted = acknowledged + failed + unknown + stored + dropped + in flight.
 
 from __future__ import annotations
 
-from asyncio import CancelledError
+from asyncio import CancelledError, Future
 from bisect import bisect_left
 from collections.abc import Iterator
+from functools import partial
 from json.encoder import encode_basestring_ascii as quoted
 from time import perf_counter
-from typing import Literal
+from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -65,6 +66,15 @@ class Tally:
         self.buckets[bisect_left(BOUNDS, seconds)] += 1
         self.seconds += seconds
 
+    def settle(self, seconds: float, fate: Future[Any]) -> None:
+        """What one exchange that was answered long ago came to. Until then it was in flight."""
+        error = CancelledError() if fate.cancelled() else fate.exception()
+        if error is None:
+            self.end("acknowledged", "", seconds)
+        else:
+            reason = error.reason if isinstance(error, GatewayError) else Reason.CANCELLED
+            self.end("dropped", reason.value, seconds)
+
 
 class Observe:
     """Counts, times, traces and logs one exchange."""
@@ -98,7 +108,11 @@ class Observe:
             raise
         finally:
             seconds = perf_counter() - started
-            tally.end(outcome, reason, seconds)
+            if seen.fate is None:
+                tally.end(outcome, reason, seconds)
+            else:
+                outcome, reason = "accepted", ""
+                seen.fate.add_done_callback(partial(tally.settle, seconds))
             if self._lines is not None:
                 self._lines.add(self._line(call, seen, f'"outcome":"{outcome}","reason":"{reason}"', seconds, trace))
 
@@ -115,13 +129,14 @@ class Observe:
 class _Seen(Wrapper):
     """Counts what passes, for the log line and, as it passes, for the metrics."""
 
-    __slots__ = ("_tally", "bytes_in", "bytes_out", "messages_in", "messages_out", "success")
+    __slots__ = ("_tally", "bytes_in", "bytes_out", "fate", "messages_in", "messages_out", "success")
 
     def __init__(self, inner: Exchange, call: Call, tally: Tally) -> None:
         self.inner = inner
         self.call = call
         self._tally = tally
         self.success = "acknowledged"
+        self.fate: Future[Any] | None = None
         self.messages_in = self.messages_out = self.bytes_in = self.bytes_out = 0
 
     async def accept(self, headers: Headers = NO_HEADERS) -> None:
@@ -148,6 +163,9 @@ class _Seen(Wrapper):
         self.bytes_out += size
         tally.messages_out += 1
         tally.bytes_out += size
+
+    def settle(self, fate: Future[Any]) -> None:
+        self.fate = fate
 
 
 _LABELS = ("route", "protocol")
