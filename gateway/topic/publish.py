@@ -14,6 +14,7 @@ from gateway.exchange import Call, Exchange, Handler
 from gateway.message import JSON, Headers, Message
 from gateway.port import Target, TargetConfig
 from gateway.template import Template
+from gateway.topic.acceptance import accepted
 from gateway.topic.fallback import falling_back
 from gateway.topic.log import RESERVED, Log
 from gateway.topic.store import stored
@@ -34,9 +35,9 @@ class PublishTo(TargetConfig):
     """The record's key, which chooses the partition: records of one key keep their order."""
     partition: int | None = Field(default=None, ge=0, examples=[0])
     """This partition, whatever the key; unless told the key chooses. One that the topic does not have is refused (502)."""
-    ack: Literal["broker", "stored"] = "broker"
+    ack: Literal["none", "broker", "stored"] = "broker"
     """When to answer: `broker`, once the log has the record safe by its own measure; `stored`, once the gateway's disk has it, to
-    be forwarded.
+    be forwarded; `none`, once it waits in memory: it is then written at most once, and counted where it is lost.
     """
     when_down: Literal["fail", "store"] = "fail"
     """What becomes of a record with `ack: broker` while the broker is away: a definite failure (503), or it is stored (202)."""
@@ -80,9 +81,11 @@ class Addressing:
 
 def _written(log: Log, target: Target, spec: PublishTo) -> Write:
     """How the records of a target are written."""
+    if spec.ack == "none":
+        return accepted(log, target.route)
     if target.spool is None:
-        return acknowledged(log)
-    return stored(target.spool) if spec.ack == "stored" else falling_back(acknowledged(log), target.spool)
+        return acknowledged(log, target.route)
+    return stored(target.spool) if spec.ack == "stored" else falling_back(acknowledged(log, target.route), target.spool)
 
 
 def publish(log: Log, target: Target, spec: PublishTo) -> Handler:
@@ -96,6 +99,8 @@ def publish(log: Log, target: Target, spec: PublishTo) -> Handler:
         topic, key = address(call, message)
         record = Message(message.body, message.content_type, key, record_headers(call, message))
         receipt = await write(call, topic, record, spec.partition)
+        if receipt.fate is not None:
+            exchange.settle(receipt.fate)
         await exchange.accept(receipt.head)
         await exchange.send(Message(receipt.body(), JSON))
 

@@ -6,6 +6,7 @@ that stores where the broker is away, one that writes once per idempotency key.
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import Awaitable, Callable
 
 from gateway.exchange import Call
@@ -25,6 +26,8 @@ class Receipt:
     id: str = ""
     state: str = ""
     """"accepted": in memory; "stored": fsynced in the spool; "" once it is written."""
+    fate: Future[Place] | None = None
+    """Where only the future tells what became of it: see `Exchange.settle`."""
 
     @property
     def head(self) -> Headers:
@@ -52,10 +55,10 @@ def lane(topic: str, key: bytes | None, partition: int | None) -> tuple[object, 
     return None if key is None else (topic, key)
 
 
-def acknowledged(log: Log) -> Write:
+def acknowledged(log: Log, route: str = "") -> Write:
     """Written once the log has it safe by its own measure."""
 
     async def write(call: Call, topic: str, record: Message, partition: int | None) -> Receipt:
-        return Receipt(await log.append(topic, record, call.due(DEFAULT_S), partition=partition))
+        return Receipt(await log.append(topic, record, call.due(DEFAULT_S), partition=partition, route=route))
 
     return write
