@@ -14,6 +14,8 @@ from tests.chaos.rig import Rig, free_ports
 from tests.kafka_broker import ScriptBroker
 
 RUN_S = 240
+SPOOLED = {"stored", "fallback"}
+"""The modes that need a broker behind the gateway's own disk."""
 
 
 class Brokers:
@@ -46,7 +48,7 @@ class Brokers:
 async def once(fault: Fault, backend: str, seed: int, brokers: Brokers) -> Verdict:
     """One run. Raises what went wrong besides the verdict: a gateway that does not start, a spool that does not empty."""
     broker, port = await asyncio.to_thread(brokers.get, backend)
-    modes = tuple(mode for mode in fault.modes if broker is not None or mode in {"broker", "once"})
+    modes = tuple(mode for mode in fault.modes if broker is not None or mode not in SPOOLED)
     proxy = None
     if port:
         assert broker is not None
