@@ -35,6 +35,10 @@ Blocking = Callable[..., Awaitable[Any]]
 """Run a function in the writing thread."""
 
 
+# In ASCII: a header may hold what UTF-8 cannot. `json.dumps` with settings would make an encoder for every record.
+_JSON = json.JSONEncoder(separators=(",", ":"), check_circular=False)
+
+
 @dataclass(slots=True, eq=False)
 class Append:
     """Records on their way, in one transaction. They are withdrawn by ending their future before they are handed over."""
@@ -208,7 +212,7 @@ class Commits:
         upto += size
         work.ends[partition] = (offset + 1, upto)
         work.written.append((message, Place(partition.topic.name, partition.number, offset, now)))
-        headers = json.dumps(message.headers, separators=(",", ":")) if message.headers else None
+        headers = _JSON.encode(message.headers) if message.headers else None
         batch.rows.append((record_id(partition.id, offset), now, upto, message.key, message.body, headers))
 
     def _take_notes(self, work: _Round, batch: Batch) -> None:

@@ -117,29 +117,32 @@ class LocalLog:
         self, topic: str, message: Message, deadline: float, *, partition: int | None = None, route: str = ""
     ) -> asyncio.Future[Place]:
         del route
-        self._check(topic, message, partition)
-        return self._commits.admit(*self._placed(topic, message, partition), deadline)
+        size = self._check(topic, message, partition)
+        return self._commits.admit(self._chosen(topic, message.key, partition), message, size, deadline)
 
     async def append_all(self, posts: Sequence[Post], deadline: float, *, route: str = "") -> Sequence[Place]:
         del route
-        for post in posts:
-            self._check(post.topic, post.message, post.partition)
-        placed = [self._placed(post.topic, post.message, post.partition) for post in posts]
+        sizes = [self._check(post.topic, post.message, post.partition) for post in posts]
+        placed = [
+            (self._chosen(post.topic, post.message.key, post.partition), post.message, size)
+            for post, size in zip(posts, sizes, strict=True)
+        ]
         return await self._commits.append_all(placed, deadline) if placed else ()
 
-    def _check(self, topic: str, message: Message, partition: int | None) -> None:
-        """Refuse what cannot be written before its topic is made: a refused record leaves nothing behind."""
-        if size_of(message) > self._max_record_bytes + OVERHEAD:
+    def _check(self, topic: str, message: Message, partition: int | None) -> int:
+        """The size of a record. What cannot be written is refused before its topic is made, so that it leaves nothing behind."""
+        size = size_of(message)
+        if size > self._max_record_bytes + OVERHEAD:
             raise CallerError(Reason.TOO_LARGE, f"a record may have {self._max_record_bytes} bytes")
         known = self.find(topic)
         count = len(known.partitions) if known is not None else 1
         if partition is not None and partition >= count:
             raise no_partition(count)
+        return size
 
-    def _placed(self, topic: str, message: Message, partition: int | None) -> tuple[Partition, Message, int]:
+    def _chosen(self, topic: str, key: bytes | None, partition: int | None) -> Partition:
         found = self.make(topic)
-        chosen = found.choose(message.key) if partition is None else found.partitions[partition]
-        return chosen, message, size_of(message)
+        return found.choose(key) if partition is None else found.partitions[partition]
 
     async def starts(self, topic: str) -> Offsets:
         found = self.find(topic)

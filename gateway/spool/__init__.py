@@ -156,8 +156,9 @@ class BackendSpool:
 
     async def put(self, topic: str, message: Message, deadline: float, *, partition: int | None = None) -> str:
         record = Stored(new_id(), topic, partition, message)
-        self._spools.admit(record.size)
-        await self._queue.put(record, deadline)
+        size = record.size
+        self._spools.admit(size)
+        await self._queue.put(record, size, deadline)
         STORED.add(1, self._backend)
         return record.id
 

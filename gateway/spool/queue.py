@@ -80,15 +80,15 @@ class Queue:
         """See again what was set aside: the commands of the spool let it go."""
         _, self.aside = await self._file.weigh(self._aside)
 
-    async def put(self, record: Stored, deadline: float) -> None:
-        """Store one record. Raises what `Spool.put` does."""
+    async def put(self, record: Stored, size: int, deadline: float) -> None:
+        """Store one record of a size. Raises what `Spool.put` does."""
         stored = await self._file.admit(self._waiting, wrapped(record), deadline)
         # Counted before it is there: who comes next with this key goes behind it. And whoever stores it may leave before it is.
         bucket = _bucket(record)
         if bucket is not None:
             self._buckets[bucket] += 1
-        self._count(1, record.size)
-        stored.add_done_callback(partial(self._ended, bucket, record.size))
+        self._count(1, size)
+        stored.add_done_callback(partial(self._ended, bucket, size))
         await asyncio.shield(stored)
 
     def _ended(self, bucket: int | None, size: int, stored: asyncio.Future[Place]) -> None:
