@@ -96,3 +96,10 @@ class Message:
     headers: Headers = NO_HEADERS
     cursor: str | None = None
     timestamp: int | None = None
+
+
+@value
+class Notice(Message):
+    """What the gateway itself says amid a target's messages: a JSON object, whose `name` says what it is. No policy opens it."""
+
+    name: str = ""

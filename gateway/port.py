@@ -18,6 +18,7 @@ from gateway.exchange import Exchange, Handler
 from gateway.message import JSON, Headers, Many, Message, value
 from gateway.part import Part
 from gateway.route import Endpoint, Find
+from gateway.signature import Sign
 from gateway.state import State
 from gateway.wire import Wire
 
@@ -32,6 +33,12 @@ class TargetConfig(Part):
     """Its replies are written by the gateway itself, so that they need not be read again to know that they are JSON."""
     foreign: ClassVar[bool] = False
     """A caller over HTTP may get the backend's own answer, whatever its status."""
+    own: ClassVar[bool] = False
+    """What it is asked is the gateway's own to read, in JSON, whatever the `format` of what it answers."""
+    reads: ClassVar[bool] = True
+    """It reads its caller's message. If not, the call alone says all that it is asked."""
+    awaited: ClassVar[bool] = False
+    """Its one reply may be waited for as an event stream (SSE): one event, and heartbeats until then."""
 
     backend: str
     """Which entry of `backends`."""
@@ -57,6 +64,14 @@ class TargetConfig(Part):
     def needs(self) -> AbstractSet[str]:
         """What it needs of the gateway beside its backend: "state", "spool"."""
         return frozenset()
+
+    def below(self) -> TargetConfig | None:
+        """What is served with GET at each of its REST calls' paths with an id behind, by the same policies; None for nothing."""
+        return None
+
+    def posts(self) -> tuple[Sequence[str], Sign] | None:
+        """The backends that it sends messages of its own to (see `BackendConfig.posting`), and what they are signed with."""
+        return None
 
     def keeps(self) -> Mapping[tuple[str, ...], float]:
         """For how many seconds it keeps things in the gateway's state, by the field that says so."""
@@ -100,6 +115,8 @@ class Target:
     """What the gateway keeps; there where the target `needs` it."""
     spool: Spool | None = None
     """The spool of its backend; there where the target `needs` it."""
+    posts: Mapping[str, Handler] = field(default_factory=dict)
+    """What sends a message to a path, which stands in `call.params["path"]`, by the URL that the path is below."""
 
 
 class Backend(Protocol):
@@ -205,6 +222,13 @@ def _raising(_protocol: str, error: GatewayError) -> Endpoint:
         raise error
 
     return Endpoint("-", refuse)
+
+    def posting(self, backend: str, sign: Sign) -> tuple[str, TargetConfig] | None:
+        """The URL of the backend of this name, with a slash at its end, and the target that posts signed messages to paths below
+        it (see `Target.posts`); None where it is nothing to post to.
+        """
+        del backend, sign
+        return None
 
 
 @dataclass(frozen=True, slots=True)

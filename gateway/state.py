@@ -6,6 +6,7 @@ Idempotency keys, results that are fetched later and the cursors of named subscr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 
@@ -34,3 +35,6 @@ class State(Protocol):
 
     async def drop(self, key: str, *, known: bytes | None = None) -> None:
         """Let a key go; where `known` is told, only if that is its value. Raises what `put` does."""
+
+    async def all(self, prefix: str) -> Mapping[str, bytes]:
+        """Every key that begins so, with its value: for who goes on with what others have left. BackendError(UNREACHABLE)."""

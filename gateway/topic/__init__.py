@@ -1,6 +1,6 @@
-"""What every log-like backend shares: publish, ask and tail over a small port, `Log`, that the broker's adapter implements.
+"""What every log-like backend shares: publish, ask, results and tail over a small port, `Log`, that its adapter implements.
 
-A backend that is a log implements `Log` (append, ends, read) and gets the three verbs, their targets and their promises from
+A backend that is a log implements `Log` (append, ends, read) and gets the four verbs, their targets and their promises from
 `Topics`; so `local` and `kafka` differ in their storage alone.
 """
 
@@ -12,13 +12,17 @@ from typing import Self
 
 from gateway.exchange import Handler
 from gateway.port import Target, TargetConfig
-from gateway.topic.ask import Asking, AskTo, ask
+from gateway.task import Tasks
+from gateway.topic.ask import AskTo, ask
 from gateway.topic.feed import Feeds
+from gateway.topic.later import Later
 from gateway.topic.log import Log
 from gateway.topic.publish import PublishTo, publish
+from gateway.topic.reply import Replies
+from gateway.topic.result import ResultsOf, results
 from gateway.topic.tail import TailTo, tail
 
-VERBS: Mapping[str, type[TargetConfig]] = {"publish": PublishTo, "ask": AskTo, "tail": TailTo}
+VERBS: Mapping[str, type[TargetConfig]] = {"publish": PublishTo, "ask": AskTo, "results": ResultsOf, "tail": TailTo}
 
 
 class Topics:
@@ -27,12 +31,16 @@ class Topics:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._feeds = Feeds(log)
-        self._asking = Asking(log, self._feeds)
+        self._replies = Replies(log, self._feeds)
+        self._later = Later(log, self._feeds)
+        self._tasks = Tasks()
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self._tasks)
         await self._stack.enter_async_context(self._feeds)
-        await self._stack.enter_async_context(self._asking)
+        await self._stack.enter_async_context(self._replies)
+        await self._stack.enter_async_context(self._later)
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -42,9 +50,11 @@ class Topics:
         """See `Backend.handler`."""
         spec = target.spec
         if isinstance(spec, PublishTo):
-            return publish(self._log, target, spec)
+            return publish(self._log, target, spec, self._tasks)
         if isinstance(spec, AskTo):
-            return ask(self._asking, target, spec)
+            return ask(self._replies, self._later, target, spec)
+        if isinstance(spec, ResultsOf):
+            return results(target, spec)
         if isinstance(spec, TailTo):
             return tail(self._log, self._feeds, target, spec)
         raise AssertionError(f"a log has no verb {spec.verb}: refused when the config is loaded")

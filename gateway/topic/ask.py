@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
-from typing import ClassVar, Self
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from functools import partial
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from gateway.errors import BackendError, GatewayError, Reason
-from gateway.exchange import Exchange, Handler
+from gateway.errors import GatewayError
+from gateway.exchange import Call, Exchange, Handler
 from gateway.message import Headers, Message
-from gateway.port import Record, Target, TargetConfig
-from gateway.task import Tasks
+from gateway.part import Part
+from gateway.port import Target, TargetConfig
+from gateway.signature import Sign
 from gateway.template import Template
-from gateway.topic.feed import Feeds, Follower
-from gateway.topic.log import CORRELATION, ERROR, REPLY_TO, Log
+from gateway.topic.answer import answer_of
+from gateway.topic.callback import Callbacks
+from gateway.topic.correlation import later, new_secret
+from gateway.topic.hook import CallbackConfig, Hook
+from gateway.topic.later import Keeper, Later
+from gateway.topic.log import CORRELATION, REPLY_TO
+from gateway.topic.preference import Preference, preference_of
 from gateway.topic.publish import Addressing, record_headers
+from gateway.topic.reply import Replies
+from gateway.topic.result import ResultBelow, taken
+from gateway.topic.seat import Seat
 from gateway.topic.write import DEFAULT_S
 
-log = logging.getLogger("polygate")
+_HEADER = r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$"
 
-MAX_WAITING = 10_000
+
+class LaterConfig(Part):
+    """Let callers fetch the answer later (RFC 7240 `Prefer: respond-async`, `wait=N`), at the question's path with an id behind.
+
+    What is asked so stands in the gateway's state, and so does its answer: they outlive the process, and any gateway that shares
+    the state has them.
+    """
+
+    keep: float = Field(default=3600.0, ge=1, le=30 * 86_400)
+    """Seconds for which a question waits for its answer, and the answer for being fetched."""
+    callback: CallbackConfig | None = None
+    """Let callers name a URL that the answer is sent to."""
 
 
 class AskTo(TargetConfig):
@@ -39,12 +59,46 @@ class AskTo(TargetConfig):
     """
     key: str | None = Field(default=None, examples=["{sku}"])
     """The record's key."""
+    correlation_header: str = Field(default=CORRELATION, pattern=_HEADER, examples=["kafka_correlationId"])
+    """The header of the correlation id: the answering side copies it from the question to the reply."""
+    reply_to_header: str = Field(default=REPLY_TO, pattern=_HEADER, examples=["kafka_replyTopic"])
+    """The header that tells the answering side where its reply belongs."""
+    share: Literal["header", "partition"] = "header"
+    """How gateways share the reply topic. `header`: each reads all of it and passes over what is another's. `partition`: each
+    reads one partition, which the answering side is told in `polygate-reply-partition` and has to write to.
+    """
+    reply_partition: int | None = Field(default=None, ge=0, examples=[0])
+    """With `share: partition`, this one; unless told, one that no other gateway has claimed in the state that they share."""
+    later: LaterConfig | None = None
+    """Let callers fetch the answer later. Off unless it stands here; `later: {}` takes its defaults."""
+
+    @model_validator(mode="after")
+    def _shared(self) -> Self:
+        if self.reply_partition is not None and self.share != "partition":
+            raise ValueError("reply_partition needs share: partition")
+        return self
 
     def writes(self) -> Sequence[str]:
         return (self.ask, self.reply_to)
 
     def templates(self) -> Sequence[str]:
         return (self.ask,) if self.key is None else (self.ask, self.key)
+
+    def needs(self) -> AbstractSet[str]:
+        claims = self.share == "partition" and self.reply_partition is None
+        return {"state"} if claims or self.later is not None else frozenset()
+
+    def keeps(self) -> Mapping[tuple[str, ...], float]:
+        return {} if self.later is None else {("later", "keep"): self.later.keep}
+
+    def below(self) -> TargetConfig | None:
+        if self.later is None:
+            return None
+        return ResultBelow(backend=self.backend, format=self.format, results=self.ask)
+
+    def posts(self) -> tuple[Sequence[str], Sign] | None:
+        callback = self.later.callback if self.later is not None else None
+        return None if callback is None else (callback.backends, callback.sign)
 
     def refusals(self, contract: object) -> Sequence[str]:
         del contract
@@ -55,97 +109,110 @@ class AskTo(TargetConfig):
         return ()
 
 
-class Asking:
-    """Who waits for which reply. One reader for each reply topic, from the first ask on."""
-
-    def __init__(self, log: Log, feeds: Feeds) -> None:
-        self.log = log
-        self._feeds = feeds
-        self._stack = AsyncExitStack()
-        self._tasks = Tasks()
-        self._waiting: dict[str, asyncio.Future[Record]] = {}
-        self._listening: dict[str, asyncio.Future[None]] = {}
-        self.unmatched = 0
-
-    async def __aenter__(self) -> Self:
-        await self._stack.enter_async_context(self._tasks)
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self._stack.aclose()
-
-    async def listen(self, topic: str) -> None:
-        """Read a reply topic from its present end on; a no-op once it is read."""
-        started = self._listening.get(topic)
-        if started is None:
-            started = self._listening[topic] = asyncio.get_running_loop().create_future()
-            self._tasks.spawn(self._match(topic, started), f"replies on {topic}")
-        if not started.done():
-            # Others wait for it too: one of them who leaves must not end it.
-            await asyncio.shield(started)
-
-    async def _match(self, topic: str, started: asyncio.Future[None]) -> None:
-        try:
-            async with self._feeds.following(topic) as feed:
-                follower = Follower(feed, await self.log.ends(topic))
-                started.set_result(None)
-                await self._follow(follower)
-        except GatewayError as error:
-            if started.done():
-                log.warning("replies on %s are read anew with the next question: %s", topic, error.message)
-            else:
-                started.set_exception(error)
-        finally:
-            del self._listening[topic]
-            if not started.done():
-                started.set_exception(BackendError(Reason.UNREACHABLE, "the gateway is about to stop"))
-
-    async def _follow(self, follower: Follower) -> None:
-        while True:
-            for record in await follower.read():
-                waiting = self._waiting.get(record.headers.get(CORRELATION) or "")
-                if waiting is None or waiting.done():
-                    self.unmatched += 1
-                else:
-                    waiting.set_result(record)
-
-    async def reply(self, topic: str, message: Message, correlation: str, deadline: float) -> Record:
-        """Send the question, return the reply's record. Raises what `Log.append` does, and UNKNOWN_OUTCOME without a reply."""
-        if len(self._waiting) >= MAX_WAITING:
-            raise BackendError(Reason.OVERLOADED, "too many questions are waiting for their replies")
-        waiting: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
-        self._waiting[correlation] = waiting
-        try:
-            await self.log.append(topic, message, deadline)
-            async with asyncio.timeout_at(deadline):
-                return await waiting
-        except TimeoutError as error:
-            raise BackendError(Reason.UNKNOWN_OUTCOME, "the question was sent, and no reply came in time") from error
-        finally:
-            del self._waiting[correlation]
+Send = Callable[[Call, Message, str], Awaitable[None]]
+"""Write the question of a message under a correlation id."""
 
 
-def ask(asking: Asking, target: Target, spec: AskTo) -> Handler:
+def ask(replies: Replies, keeping: Later, target: Target, spec: AskTo) -> Handler:
     """The handler of one ask target."""
     address = Addressing(target, spec.ask, spec.key)
+    seat = None
+    if spec.share == "partition":
+        seat = Seat(spec.backend, spec.reply_to, fixed=spec.reply_partition, state=target.state)
+    way = replies.way(spec.backend, spec.reply_to, (spec.correlation_header, spec.reply_to_header), seat)
+
+    async def send(call: Call, message: Message, correlation: str) -> None:
+        topic, key = address(call, message)
+        headers = way.asked(record_headers(call, message), correlation)
+        question = Message(message.body, message.content_type, key, headers)
+        await replies.log.append(topic, question, call.due(DEFAULT_S))
+
+    async def now(exchange: Exchange, message: Message) -> None:
+        call = exchange.call
+        await replies.listen(way)
+        record = await replies.reply(partial(send, call, message), call.due(DEFAULT_S))
+        await exchange.send(answer_of(record).message(target.content_type))
 
     async def run(exchange: Exchange) -> None:
+        await now(exchange, await exchange.receive())
+
+    if spec.later is None or target.state is None:
+        return run
+    keeper = keeping.keeper(way, target.state)
+    deferred = _Deferred(target, spec, spec.later, keeper, send)
+
+    async def either(exchange: Exchange) -> None:
         message = await exchange.receive()
-        call = exchange.call
-        topic, key = address(call, message)
-        await asking.listen(spec.reply_to)
-        headers = Headers((*record_headers(call, message), (CORRELATION, call.id), (REPLY_TO, spec.reply_to)))
-        question = Message(message.body, message.content_type, key, headers)
-        record = await asking.reply(topic, question, call.id, call.due(DEFAULT_S))
-        failed = record.headers.get(ERROR)
-        if failed is not None:
-            raise failed_as(failed)
-        await exchange.send(Message(record.body, target.content_type, record.key))
+        preference = preference_of(exchange.call)
+        url = deferred.url(exchange.call, message)
+        if url is None and not preference.later and preference.wait is None:
+            await now(exchange, message)
+            return
+        if way.seat is not None:
+            await replies.listen(way)  # which takes the partition
+        await deferred.run(exchange, message, preference, url)
 
-    return run
+    return either
 
 
-def failed_as(reason: str) -> BackendError:
-    """The error that the answering side wrote in its reply's header, under its own reason where that is one of ours."""
-    known = reason in Reason._value2member_map_
-    return BackendError(Reason(reason) if known else Reason.BACKEND_UNKNOWN, "the answering side refused the question")
+class _Deferred:
+    """Questions of one target whose answers are fetched later."""
+
+    def __init__(
+        self,
+        target: Target,
+        spec: AskTo,
+        later: LaterConfig,
+        keeper: Keeper,
+        send: Send,
+    ) -> None:
+        self._asked = spec.ask
+        self._keep = later.keep
+        self._callback = later.callback
+        self._keeper = keeper
+        self._send = send
+        self._target = target
+        if later.callback is not None:
+            self._callbacks: Callbacks = keeper.callbacks
+            hook = Hook(target.posts, min(later.callback.seconds, later.keep), target.content_type)
+            self._callbacks.serve(spec.ask, hook)
+
+    def url(self, call: Call, message: Message) -> str | None:
+        """Where the caller wants to be called back; None for nowhere."""
+        config = self._callback
+        if config is None:
+            return None
+        if config.member is not None and isinstance(named := self._target.fields(message.body).get(config.member), str):
+            return named
+        return call.headers.get(config.header)
+
+    async def run(self, exchange: Exchange, message: Message, preference: Preference, url: str | None) -> None:
+        """Ask, and answer at once with an id, or with the answer where that comes within `wait`."""
+        call, keeper = exchange.call, self._keeper
+        secret = new_secret()
+        key = later(self._asked, secret)
+        pending = await self._ask(call, message, key, secret, url)
+        applied = (("preference-applied", preference.applied),) if preference.applied else ()
+        if preference.wait:
+            until = min(call.due(DEFAULT_S), asyncio.get_running_loop().time() + preference.wait)
+            answer = await keeper.answered(key, pending, until)
+            if answer is not None:
+                await exchange.accept(Headers(applied))
+                await exchange.send(answer.message(self._target.content_type))
+                return
+        path = call.target.partition(" ")[2]
+        place = (("location", f"{path}/{secret}"),) if call.protocol == "rest" else ()
+        await taken(exchange, secret, "accepted", Headers((*place, *applied)))
+
+    async def _ask(self, call: Call, message: Message, key: str, secret: str, url: str | None) -> bytes:
+        if url is not None:
+            await self._callbacks.due(key, self._asked, url, secret)
+        pending = await self._keeper.pending(key, self._asked, self._keep)
+        try:
+            await self._send(call, message, key)
+        except GatewayError:
+            await self._keeper.withdrawn(key)
+            if url is not None:
+                await self._callbacks.withdrawn(key)
+            raise
+        return pending

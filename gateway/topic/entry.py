@@ -79,6 +79,11 @@ class Entries:
         entry = self._held.get(key)
         return entry if entry is not None and entry.until > self._clock() * 1000 else None
 
+    def under(self, prefix: str) -> dict[str, bytes]:
+        """Every key that begins so and whose time is not over, with its value."""
+        now = self._clock() * 1000
+        return {key: entry.value for key, entry in self._held.items() if key.startswith(prefix) and entry.until > now}
+
     def left(self, entry: Entry) -> float:
         """For how many seconds an entry lives yet."""
         return max(0.0, entry.until / 1000 - self._clock())

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from math import isinf
 
 from gateway.errors import CallerError, FieldError, Reason
-from gateway.message import JSON, Message
+from gateway.message import JSON, Message, Notice
 from gateway.topic.log import Offsets, rfc3339
 
 EVENT = "polygate.v1.Event"
@@ -44,15 +44,30 @@ def plain(message: Message) -> dict[str, object]:
     }
     if key is None and message.key is not None:
         event |= {"key": base64.b64encode(message.key).decode(), "key_encoding": "base64"}
+    return {**event, **embedded(message)}
+
+
+def embedded(message: Message) -> dict[str, object]:
+    """The body of a message inside JSON, under `body`: see `plain`."""
     if message.content_type == JSON:
         try:
-            return {**event, "body": _json(message.body)}
+            return {"body": _json(message.body)}
         except (ValueError, RecursionError):
             pass  # a record that says JSON and is none, or none that we may send on, is shown as the text that it is
     text = _text(message.body)
     if text is not None:
-        return {**event, "body": text}
-    return {**event, "body": base64.b64encode(message.body).decode(), "encoding": "base64"}
+        return {"body": text}
+    return {"body": base64.b64encode(message.body).decode(), "encoding": "base64"}
+
+
+def named(notice: Message) -> bytes:
+    """A notice among events, in JSON: what it says under its name, with its cursor beside it, where every event has one. One
+    without a name stands by itself.
+    """
+    assert isinstance(notice, Notice)  # noqa: S101  see `present.notices`
+    if not notice.name:
+        return notice.body
+    return b'{"cursor":"%b","%b":%b}' % ((notice.cursor or "").encode(), notice.name.encode(), notice.body)
 
 
 def mapped(message: Message) -> dict[str, object]:

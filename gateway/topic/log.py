@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from gateway.errors import BackendError, Reason
-from gateway.message import Message
+from gateway.message import Headers, Message
 from gateway.port import Record
 
 Offsets = Mapping[int, int]
@@ -117,3 +117,10 @@ CORRELATION = "polygate-correlation-id"
 REPLY_TO = "polygate-reply-to"
 ERROR = "polygate-error"
 RESERVED = "polygate-"
+
+
+def said(headers: Headers, name: str) -> str:
+    """A header of a record by a name that a config gives; "" where there is none. Kafka's names come in lower case, whatever they
+    were written in.
+    """
+    return headers.get(name) or headers.get(name.lower()) or ""

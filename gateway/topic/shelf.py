@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from heapq import heappop, heappush
 from itertools import count
@@ -95,11 +95,19 @@ class Shelf:
     # State
 
     async def get(self, key: str) -> bytes | None:
+        await self._current()
+        return self._value(key)
+
+    async def all(self, prefix: str) -> Mapping[str, bytes]:
+        await self._current()
+        return self._entries.under(prefix)
+
+    async def _current(self) -> None:
+        """Wait until everything was read that is there now."""
         await self._ready()
         with _in_time():
             async with asyncio.timeout(WRITE_S):
                 await self._place.upto((await self._log.ends(self._topic))[0])
-        return self._value(key)
 
     async def put(self, key: str, value: bytes, seconds: float) -> None:
         await self._ready()

@@ -34,6 +34,7 @@ class TailTo(TargetConfig):
     streams: ClassVar[Many] = Many.REPLIES
     safe: ClassVar[bool] = True
 
+    own: ClassVar[bool] = True
     tail: str = Field(min_length=1, examples=["orders.placed", "orders.{region}"])
     """The topic. `{name}` is a path variable or a field of the request."""
     start: Literal["earliest", "latest"] = "latest"

@@ -52,6 +52,13 @@ class StateContract:
             assert [b"1", b"2", None] == [await state.get(key) for key in "abc"]
             assert b"2" == await state.claim("b", b"other", LONG_S)
 
+    async def test_all_keys_that_begin_alike_are_told_with_their_values(self, state):
+        for key, value in (("a:1", b"1"), ("a:2", b"2"), ("a:3", b"3"), ("b:1", b"4")):
+            await state.put(key, value, LONG_S)
+        await state.drop("a:3")
+        assert {"a:1": b"1", "a:2": b"2"} == await state.all("a:")
+        assert {} == await state.all("c:")
+
     async def test_of_many_claims_of_a_key_one_succeeds_and_the_others_are_told_its_value(self, state):
         told = await asyncio.gather(*(state.claim("a", b"%d" % number, LONG_S) for number in range(20)))
         (winner,) = [number for number, there in enumerate(told) if there is None]
@@ -120,6 +127,8 @@ class StateContract:
                 for _ in range(turns):
                     await asyncio.sleep(0)
                 claiming.cancel()
+            if not claiming.cancelled():
+                await state.drop("a")
         while (there := await state.claim("a", b"2", LONG_S)) is not None:
             await state.changed("a", there)
         assert b"2" == await state.get("a")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from importlib import import_module
 
 import pytest
 
@@ -14,8 +13,8 @@ from gateway.message import JSON, Headers, Message
 from gateway.port import Target
 from gateway.status import outcome_of
 from gateway.topic import Topics
-from gateway.topic.ask import Asking, AskTo, failed_as
-from gateway.topic.feed import Feeds
+from gateway.topic.answer import failed_as
+from gateway.topic.ask import AskTo
 from gateway.topic.log import CORRELATION, ERROR, REPLY_TO
 from tests.fake_log import FakeLog, unreachable
 
@@ -29,12 +28,6 @@ def log():
 async def topics(log):
     async with Topics(log) as topics:
         yield topics
-
-
-@pytest.fixture
-async def asking(log):
-    async with Feeds(log) as feeds, Asking(log, feeds) as asking:
-        yield asking
 
 
 def handler(topics, **spec):
@@ -68,7 +61,7 @@ async def test_a_question_is_a_record_and_its_reply_is_the_answer(log, topics):
         asked.body,
         asked.key,
         asked.headers.get(REPLY_TO),
-        asked.headers.get(CORRELATION),
+        asked.headers.get("x-request-id"),
     )
     assert [(b"yes", JSON)] == [(reply.body, reply.content_type) for reply in exchange.replies]
 
@@ -80,7 +73,7 @@ async def test_replies_find_their_questions_in_any_order(log, topics):
             group.create_task(handler(topics)(exchange))
         for number in (2, 1, 0):
             asked = await question(log, number)
-            answer(log, asked, asked.headers.get(CORRELATION).encode())
+            answer(log, asked, asked.headers.get("x-request-id").encode())
     assert [b"0", b"1", b"2"] == [exchange.replies[0].body for exchange in exchanges]
 
 
@@ -119,86 +112,6 @@ def test_an_error_reply_says_nothing_of_its_own_words():
     assert "secret" not in failed_as("secret").message
 
 
-async def test_replies_that_nobody_waits_for_are_counted(log, asking):
-    await asking.listen("answered")
-    log.put("answered", Message(b"?", headers=Headers(((CORRELATION, "nobody"),))))
-    log.put("answered", Message(b"?"))
-    async with asyncio.timeout(10):
-        while asking.unmatched < 2:  # noqa: ASYNC110  counting wakes nobody
-            await asyncio.sleep(0)
-
-
-async def test_a_second_reply_to_one_question_is_counted_and_dropped(log, asking):
-    await asking.listen("answered")
-    loop = asyncio.get_running_loop()
-    waiting = loop.create_task(asking.reply("asked", Message(b"?"), "1", loop.time() + 30))
-    await question(log)
-    for body in (b"one", b"two"):
-        log.put("answered", Message(body, headers=Headers(((CORRELATION, "1"),))))
-    assert b"one" == (await waiting).body
-    async with asyncio.timeout(10):
-        while asking.unmatched < 1:  # noqa: ASYNC110  counting wakes nobody
-            await asyncio.sleep(0)
-
-
-async def test_the_number_of_those_who_wait_is_bounded(log, asking, monkeypatch):
-    # The package has a function of the module's name.
-    monkeypatch.setattr(import_module("gateway.topic.ask"), "MAX_WAITING", 0)
-    with pytest.raises(BackendError) as caught:
-        await asking.reply("asked", Message(b"?"), "1", asyncio.get_running_loop().time() + 30)
-    assert Reason.OVERLOADED == caught.value.reason
-    assert [] == log.topics["asked"][0]
-
-
-async def test_a_reply_topic_that_is_not_there_is_refused_to_everybody_who_asks(log, asking):
-    results = await asyncio.gather(*(asking.listen("absent") for _ in range(3)), return_exceptions=True)
-    assert [Reason.REFUSED] * 3 == [result.reason for result in results]
-
-
-async def test_a_reply_topic_is_asked_for_again_after_a_failure(log, asking):
-    log.broken = unreachable()
-    with pytest.raises(BackendError):
-        await asking.listen("answered")
-    log.broken = None
-    await asking.listen("answered")
-
-
-async def test_one_who_leaves_while_the_reply_topic_is_opened_harms_no_other(log, asking):
-    opening = asyncio.Event()
-    ends = log.ends
-
-    async def slow(topic):
-        await opening.wait()
-        return await ends(topic)
-
-    log.ends = slow
-    async with asyncio.TaskGroup() as group:
-        leaver = group.create_task(asking.listen("answered"))
-        stayer = group.create_task(asking.listen("answered"))
-        await asyncio.sleep(0)
-        leaver.cancel()
-        await asyncio.sleep(0)
-        opening.set()
-    assert leaver.cancelled()
-    assert stayer.result() is None
-    assert 1 == asking._feeds.open
-
-
-async def test_those_who_wait_for_the_reply_topic_hear_when_the_gateway_stops(log):
-    async def never(topic):
-        await asyncio.Event().wait()
-
-    log.ends = never
-    async with Feeds(log) as feeds:
-        async with Asking(log, feeds) as asking:
-            waiting = asyncio.get_running_loop().create_task(asking.listen("answered"))
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-        with pytest.raises(BackendError) as caught:
-            await waiting
-    assert Reason.UNREACHABLE == caught.value.reason
-
-
 def test_a_reply_topic_cannot_hold_a_variable():
     assert ["reply_to cannot hold a variable: its topic is read before anybody asks"] == list(
         AskTo(backend="b", ask="a", reply_to="r.{x}").refusals(None)
@@ -211,22 +124,52 @@ def test_its_templates_are_told_for_checking():
     assert ("a", "{k}") == AskTo(backend="b", ask="a", key="{k}", reply_to="r").templates()
 
 
-async def test_replies_that_retention_has_overtaken_are_told_and_read_anew(log, asking, caplog):
-    await asking.listen("answered")
-    log.broken = unreachable()
-    log.wake()
-    async with asyncio.timeout(10):
-        while "the log is away" not in caplog.text:  # noqa: ASYNC110  a log line wakes nobody
-            await asyncio.sleep(0.001)
-    for _ in range(3):
-        log.put("answered", Message(b"?"))
-    log.drop("answered", 2)
-    log.broken = None
-    async with asyncio.timeout(10):
-        while "read anew" not in caplog.text:  # noqa: ASYNC110  a log line wakes nobody
-            await asyncio.sleep(0.001)
-    await asking.listen("answered")
-    log.put("answered", Message(b"?"))
-    async with asyncio.timeout(10):
-        while asking.unmatched < 1:  # noqa: ASYNC110  counting wakes nobody
-            await asyncio.sleep(0)
+def test_what_it_keeps_is_told_for_checking():
+    assert {} == AskTo(backend="b", ask="a", reply_to="r").keeps()
+    assert {("later", "keep"): 60} == AskTo(backend="b", ask="a", reply_to="r", later={"keep": 60}).keeps()
+
+
+def test_a_partition_is_for_who_shares_by_partitions():
+    with pytest.raises(ValueError, match="reply_partition needs share: partition"):
+        AskTo(backend="b", ask="a", reply_to="r", reply_partition=0)
+
+
+@pytest.mark.parametrize(
+    ("said", "needs"),
+    [
+        ({}, set()),
+        ({"later": {}}, {"state"}),
+        ({"share": "partition"}, {"state"}),
+        ({"share": "partition", "reply_partition": 0}, set()),
+    ],
+)
+def test_it_needs_the_state_for_what_it_keeps_and_for_what_it_claims(said, needs):
+    assert needs == AskTo(backend="b", ask="a", reply_to="r", **said).needs()
+
+
+async def test_headers_have_the_names_that_the_config_gives_them(log, topics):
+    names = {"correlation_header": "kafka_correlationId", "reply_to_header": "kafka_replyTopic"}
+    exchange = caller("1")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(handler(topics, **names)(exchange))
+        asked = await question(log)
+        assert ("answered", None, None) == (
+            asked.headers.get("kafka_replyTopic"),
+            asked.headers.get(CORRELATION),
+            asked.headers.get(REPLY_TO),
+        )
+        # Kafka gives names in lower case.
+        correlation = asked.headers.get("kafka_correlationId")
+        log.put("answered", Message(b"yes", headers=Headers((("kafka_correlationid", correlation),))))
+    assert [b"yes"] == [reply.body for reply in exchange.replies]
+
+
+async def test_a_caller_cannot_say_where_the_reply_goes(log, topics):
+    names = {"correlation_header": "kafka_correlationId", "reply_to_header": "kafka_replyTopic"}
+    own = Headers((("kafka_correlationid", "mine"), ("kafka_replytopic", "elsewhere"), (REPLY_TO, "elsewhere")))
+    deadline = asyncio.get_running_loop().time() + 0.2
+    exchange = Memory(Message(b"{}", JSON, headers=own), call=Call("1", "rest", "", deadline=deadline))
+    with pytest.raises(BackendError):
+        await handler(topics, **names)(exchange)
+    asked = await question(log)
+    assert [None] * 3 == [asked.headers.get(name) for name in ("kafka_correlationid", "kafka_replytopic", REPLY_TO)]
