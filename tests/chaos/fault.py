@@ -166,28 +166,27 @@ async def rebalance(rig: Rig) -> None:
     await rig.pause(0.5, 1)
 
 
-BROKER = ("broker",)
-SPOOLED = ("broker", "stored", "fallback")
+ACKS = ("broker", "stored", "fallback", "none")
 
 FAULTS = {
     fault.name: fault
     for fault in (
-        Fault("none", nothing, ("kafka", "local"), BROKER),
-        Fault("kill-gateway", kill_gateway, ("kafka", "local"), BROKER),
-        Fault("pause-broker", pause_broker, ("kafka",), BROKER),
-        Fault("kill-broker", kill_broker, ("kafka",), BROKER),
-        Fault("restart-broker", restart_broker, ("kafka",), BROKER),
-        Fault("kill-one-of-three", one_of_three("kill", "start"), ("kafka-3",), BROKER),
-        Fault("pause-one-of-three", one_of_three("pause", "resume"), ("kafka-3",), BROKER),
-        Fault("reset", reset, ("proxied",), BROKER),
-        Fault("blackhole", weather(Weather.BLACK), ("proxied",), BROKER),
-        Fault("no-answers", weather(Weather.DEAF), ("proxied",), BROKER),
-        Fault("slow", weather(Weather.SLOW), ("proxied",), BROKER),
+        Fault("none", nothing, ("kafka", "local"), ACKS),
+        Fault("kill-gateway", kill_gateway, ("kafka", "local"), ACKS),
+        Fault("pause-broker", pause_broker, ("kafka",), ACKS),
+        Fault("kill-broker", kill_broker, ("kafka",), ACKS),
+        Fault("restart-broker", restart_broker, ("kafka",), ACKS),
+        Fault("kill-one-of-three", one_of_three("kill", "start"), ("kafka-3",), ACKS),
+        Fault("pause-one-of-three", one_of_three("pause", "resume"), ("kafka-3",), ACKS),
+        Fault("reset", reset, ("proxied",), ACKS),
+        Fault("blackhole", weather(Weather.BLACK), ("proxied",), ACKS),
+        Fault("no-answers", weather(Weather.DEAF), ("proxied",), ACKS),
+        Fault("slow", weather(Weather.SLOW), ("proxied",), ACKS),
         Fault("rebalance", rebalance, ("kafka",), ("through",)),
         Fault("consumer-killed", kill_gateway, ("kafka", "local"), ("through",)),
-        Fault("disk-full", fill_disk, ("local",), disk_mib=2),
-        Fault("fdatasync-fails", fail_sync, ("local",)),
-        Fault("clock-steps", step_clock, ("kafka", "local"), BROKER),
-        Fault("cut", weather(Weather.CUT, Weather.CUT, Weather.CUT, least=0.05, most=0.3), ("proxied",), BROKER),
+        Fault("disk-full", fill_disk, ("local", "kafka"), ("broker", "stored"), disk_mib=2),
+        Fault("fdatasync-fails", fail_sync, ("local", "kafka"), ("broker", "stored")),
+        Fault("clock-steps", step_clock, ("kafka", "local"), ACKS),
+        Fault("cut", weather(Weather.CUT, Weather.CUT, Weather.CUT, least=0.05, most=0.3), ("proxied",), ACKS),
     )
 }
