@@ -162,11 +162,13 @@ class Rig:
 
     async def __aenter__(self) -> Self:
         self.files.mkdir(parents=True)
-        if self.disk is not None:
-            self._stack.enter_context(self.disk.mounted(self.files))
-        if self.proxy is not None:
-            await self._stack.enter_async_context(self.proxy)
-        await self.start()
+        async with AsyncExitStack() as stack:
+            if self.disk is not None:
+                stack.enter_context(self.disk.mounted(self.files))
+            if self.proxy is not None:
+                await stack.enter_async_context(self.proxy)
+            await self.start()
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *error: object) -> None:
