@@ -73,6 +73,8 @@ class Call:
     """Event-loop time at which the caller itself gives the whole of it up (`grpc-timeout`), a stream too."""
     record: str = ""
     """What it was made of, by a name that is the same for every try of it: a record's place. "" for a caller's own call."""
+    number: int = 0
+    """Which message of a conversation it is, from 1 on, where each is an exchange of its own."""
 
     def but(self, *, headers: Headers | None = None, deadline: float | None = None) -> Call:
         """The same call with other headers or another deadline: `dataclasses.replace` at a sixth of its price, for policies."""
@@ -92,6 +94,7 @@ class Call:
             self.each,
             self.expires,
             self.record,
+            self.number,
         )
 
     def due(self, otherwise: float) -> float:
@@ -117,6 +120,7 @@ class Call:
             deadline=self.expires,
             expires=self.expires,
             record=self.record,
+            number=number,
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import ClassVar, Literal
@@ -13,10 +13,13 @@ from gateway.codec import Contract
 from gateway.exchange import Call, Exchange, Handler
 from gateway.message import JSON, Headers, Message
 from gateway.port import Target, TargetConfig
+from gateway.task import Tasks
 from gateway.template import Template
 from gateway.topic.acceptance import accepted
 from gateway.topic.fallback import falling_back
+from gateway.topic.idempotency import Idempotency
 from gateway.topic.log import RESERVED, Log
+from gateway.topic.once import once
 from gateway.topic.store import stored
 from gateway.topic.write import Write, acknowledged
 
@@ -42,8 +45,15 @@ class PublishTo(TargetConfig):
     when_down: Literal["fail", "store"] = "fail"
     """What becomes of a record with `ack: broker` while the broker is away: a definite failure (503), or it is stored (202)."""
 
+    idempotency: Idempotency | None = None
+    """Write once for each Idempotency-Key, however often it comes. Off unless it stands here; `{}` takes its defaults."""
+
     def needs(self) -> AbstractSet[str]:
-        return frozenset({"spool"}) if self.ack == "stored" or self.when_down == "store" else frozenset()
+        spool = self.ack == "stored" or self.when_down == "store"
+        return frozenset((*(("spool",) if spool else ()), *(("state",) if self.idempotency is not None else ())))
+
+    def keeps(self) -> Mapping[tuple[str, ...], float]:
+        return {} if self.idempotency is None else {("idempotency", "window"): self.idempotency.window}
 
     def refusals(self, contract: Contract | None) -> Sequence[str]:
         del contract
@@ -55,7 +65,8 @@ class PublishTo(TargetConfig):
         return (self.publish,)
 
     def templates(self) -> Sequence[str]:
-        return (self.publish,) if self.key is None else (self.publish, self.key)
+        own = None if self.idempotency is None else self.idempotency.key
+        return tuple(one for one in (self.publish, self.key, own) if one is not None)
 
 
 def record_headers(call: Call, message: Message) -> Headers:
@@ -79,8 +90,13 @@ class Addressing:
         return topic, message.key if self._key is None else self._key.render(call.params, fields).encode()
 
 
-def _written(log: Log, target: Target, spec: PublishTo) -> Write:
+def _written(log: Log, target: Target, spec: PublishTo, tasks: Tasks) -> Write:
     """How the records of a target are written."""
+    write = _plain(log, target, spec)
+    return write if spec.idempotency is None else once(write, log, target, spec.idempotency, tasks)
+
+
+def _plain(log: Log, target: Target, spec: PublishTo) -> Write:
     if spec.ack == "none":
         return accepted(log, target.route)
     if target.spool is None:
@@ -88,10 +104,10 @@ def _written(log: Log, target: Target, spec: PublishTo) -> Write:
     return stored(target.spool) if spec.ack == "stored" else falling_back(acknowledged(log, target.route), target.spool)
 
 
-def publish(log: Log, target: Target, spec: PublishTo) -> Handler:
-    """The handler of one publish target."""
+def publish(log: Log, target: Target, spec: PublishTo, tasks: Tasks) -> Handler:
+    """The handler of one publish target. `tasks`: where what outlives its caller runs."""
     address = Addressing(target, spec.publish, spec.key)
-    write = _written(log, target, spec)
+    write = _written(log, target, spec, tasks)
 
     async def run(exchange: Exchange) -> None:
         message = await exchange.receive()

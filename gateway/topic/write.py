@@ -15,6 +15,7 @@ from gateway.topic.log import Log, Place, rfc3339
 
 CREATED = Headers(((":status", "201"),))
 TAKEN = Headers(((":status", "202"),))
+REPLAYED = ("idempotency-replayed", "true")
 DEFAULT_S = 30.0
 
 
@@ -28,11 +29,14 @@ class Receipt:
     """"accepted": in memory; "stored": fsynced in the spool; "" once it is written."""
     fate: Future[Place] | None = None
     """Where only the future tells what became of it: see `Exchange.settle`."""
+    replayed: bool = False
+    """It is that of an earlier call with the same idempotency key."""
 
     @property
     def head(self) -> Headers:
         """The head of the answer that holds it."""
-        return TAKEN if self.place is None else CREATED
+        head = TAKEN if self.place is None else CREATED
+        return head.plus(REPLAYED) if self.replayed else head
 
     def body(self) -> bytes:
         """What a publish answers, in JSON."""

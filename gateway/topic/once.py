@@ -1,0 +1,240 @@
+"""Writing once for each idempotency key, whoever asks, however often, on whichever gateway and after whatever crash.
+
+An attempt claims its key in the gateway's state, with the ends of its topics; then it writes records that are marked with the
+key; then it keeps their receipts in place of the claim. Whoever comes meanwhile waits for that. Where an attempt has left its
+claim behind, the topics are searched from the ends for the marked records: what is found is what was written. Where nothing is
+found the key is tried again only after a time, for a record that was handed to a broker may come late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from gateway.errors import BackendError, CallerError, GatewayError, Outcome, Reason
+from gateway.exchange import Call, new_id
+from gateway.message import Message
+from gateway.metric import Counter
+from gateway.port import Target
+from gateway.state import State
+from gateway.status import outcome_of
+from gateway.task import Tasks
+from gateway.topic.attempt import MARK, Attempt, Overtaken, find, read
+from gateway.topic.idempotency import Idempotency, fingerprint, keyed
+from gateway.topic.log import Log, Offsets, Post
+from gateway.topic.write import DEFAULT_S, Receipt, Write
+
+log = logging.getLogger("polygate")
+
+MARGIN_S = 5.0
+"""How much longer than its own deadline an attempt is left alone by others."""
+ENDS_S = 5.0
+ENDS = 1000
+SEEN = 10_000
+
+REPLAYED = Counter("polygate_idempotency_replayed", "Answers that were a receipt of before.", "route")
+JOINED = Counter("polygate_idempotency_joined", "Calls that waited for an attempt with their key.", "route")
+CONFLICTS = Counter("polygate_idempotency_conflicts", "Calls whose key was used for something else.", "route")
+FOUND = Counter("polygate_idempotency_found", "Keys whose records were found in their topic, after a crash or a doubt.", "route")
+TAKEN_OVER = Counter("polygate_idempotency_taken_over", "Keys that were tried again, since nothing was found of them.", "route")
+
+Attempting = Callable[[Sequence[Post]], Awaitable[Sequence[Receipt]]]
+"""Write some records, once; their receipts in the same order."""
+
+
+def once(write: Write, source: Log, target: Target, spec: Idempotency, tasks: Tasks) -> Write:
+    """A `Write` that writes once for each key. What is written outlives its caller, in `tasks`."""
+    assert target.state is not None  # noqa: S101  the target needs it, so it was given
+    key_of, keys = keyed(target, spec), Once(source, target.state, target.route, spec, tasks)
+
+    async def run(call: Call, topic: str, record: Message, partition: int | None) -> Receipt:
+        key = key_of(call, record)
+        if key is None:
+            return await write(call, topic, record, partition)
+
+        async def attempt(posts: Sequence[Post]) -> Sequence[Receipt]:
+            return [await write(call, post.topic, post.message, post.partition) for post in posts]
+
+        (receipt,) = await keys.run(call, key, (Post(topic, record, partition),), attempt)
+        return receipt
+
+    return run
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """An attempt of somebody else, as it was first met here."""
+
+    value: bytes
+    first: float
+
+
+class Once:
+    """The keys of one route."""
+
+    def __init__(self, source: Log, state: State, route: str, spec: Idempotency, tasks: Tasks) -> None:
+        self._log = source
+        self._state = state
+        self._route = route
+        self._spec = spec
+        self._tasks = tasks
+        self._running: set[str] = set()
+        self._seen: OrderedDict[str, _Seen] = OrderedDict()
+        self._ends: OrderedDict[str, tuple[float, Offsets]] = OrderedDict()
+
+    async def run(self, call: Call, key: str, posts: Sequence[Post], attempt: Attempting) -> Sequence[Receipt]:
+        """Write these for a key or, where that was done, the receipts of then. It goes on where its caller has gone."""
+        done: asyncio.Future[Sequence[Receipt]] = asyncio.get_running_loop().create_future()
+
+        async def running() -> None:
+            try:
+                receipts = await self._run(call, key, posts, attempt)
+            except asyncio.CancelledError:
+                done.cancel()
+                raise
+            except Exception as error:  # noqa: BLE001  it is the caller's, who waits for it
+                if not done.done():
+                    done.set_exception(error)
+                else:
+                    log.info("exchange %s, whose caller has gone, has failed: %r", call.id, error)
+            else:
+                if not done.done():
+                    done.set_result(receipts)
+
+        self._tasks.spawn(running(), f"exchange {call.id}")
+        return await done
+
+    async def _run(self, call: Call, key: str, posts: Sequence[Post], attempt: Attempting) -> Sequence[Receipt]:
+        due = call.due(DEFAULT_S)
+        marked = [replace(post, message=_marked(post.message, key, number)) for number, post in enumerate(posts)]
+        mine = Attempt(fingerprint(posts), new_id(), due - _now() + MARGIN_S, since=await self._since(posts))
+        over: bytes | None = None
+        waited = False
+        while True:
+            there = await self._state.claim(_name(key), mine.written(), self._spec.window, over=over)
+            if there is None:
+                return await self._attempt(key, mine, lambda: attempt(marked))
+            other = read(there)
+            if other.fingerprint != mine.fingerprint:
+                CONFLICTS.add(1, self._route)
+                raise CallerError(Reason.INVALID, "this Idempotency-Key was used for another message")
+            receipts = other.receipts or await self._found(key, there, other, len(posts), due)
+            if receipts:
+                REPLAYED.add(1, self._route)
+                return [replace(receipt, replayed=True) for receipt in receipts]
+            over = None
+            if other.by not in self._running and self._left(key, there, other) <= 0:
+                TAKEN_OVER.add(1, self._route)
+                over, mine = there, replace(mine, since=other.since)
+                continue
+            if other.doubt:
+                raise BackendError(Reason.UNKNOWN_OUTCOME, "an attempt with this Idempotency-Key has ended in doubt")
+            if not waited:
+                waited = True
+                JOINED.add(1, self._route)
+            await self._wait(key, there, min(due, _now() + self._left(key, there, other)), due)
+
+    async def _wait(self, key: str, there: bytes, until: float, due: float) -> None:
+        """Wait until an attempt has ended, or may be taken over."""
+        try:
+            async with asyncio.timeout_at(until):
+                await self._state.changed(_name(key), there)
+        except TimeoutError as error:
+            if _now() >= due:
+                text = "an attempt with this Idempotency-Key is under way, and has not ended in time"
+                raise BackendError(Reason.UNKNOWN_OUTCOME, text) from error
+
+    async def _attempt(self, key: str, mine: Attempt, write: Callable[[], Awaitable[Sequence[Receipt]]]) -> Sequence[Receipt]:
+        self._running.add(mine.by)
+        try:
+            receipts = await write()
+        except GatewayError as error:
+            await (self._let_go if outcome_of(error) is Outcome.FAILED else self._doubt)(key, mine)
+            raise
+        else:
+            await self._keep(key, mine, receipts)
+            return receipts
+        finally:
+            self._running.discard(mine.by)
+
+    async def _keep(self, key: str, mine: Attempt, receipts: Sequence[Receipt]) -> None:
+        try:
+            await self._state.put(_name(key), mine.ended(receipts).written(), self._spec.window)
+        except GatewayError as error:
+            # They are written all the same, and whoever comes with the key finds them.
+            log.warning("the receipt of a key of route %s is not kept: %s", self._route, error.message)
+
+    async def _let_go(self, key: str, mine: Attempt) -> None:
+        try:
+            await self._state.drop(_name(key), known=mine.written())
+        except GatewayError as error:
+            log.warning("a key of route %s is held for %.0f s more: %s", self._route, mine.wait, error.message)
+
+    async def _doubt(self, key: str, mine: Attempt) -> None:
+        doubt = replace(mine, doubt=True, wait=self._spec.settle)
+        try:
+            await self._state.claim(_name(key), doubt.written(), self._spec.window, over=mine.written())
+        except GatewayError as error:
+            log.warning("a key of route %s is held for %.0f s more: %s", self._route, mine.wait, error.message)
+        else:
+            self._left(key, doubt.written(), doubt)
+
+    async def _found(self, key: str, there: bytes, other: Attempt, count: int, due: float) -> Sequence[Receipt] | None:
+        """The receipts of what an attempt that is not ours has written, kept for those who come later."""
+        if other.by in self._running:
+            return None
+        try:
+            async with asyncio.timeout_at(due):
+                receipts = await find(self._log, key, other.since, count)
+        except (TimeoutError, Overtaken) as error:
+            text = "an attempt with this Idempotency-Key has not ended, and its topic cannot be searched for what it wrote"
+            raise BackendError(Reason.UNKNOWN_OUTCOME, text) from error
+        if receipts is not None:
+            FOUND.add(1, self._route)
+            await self._keep(key, other, receipts)
+        elif other.doubt:
+            self._left(key, there, other)
+        return receipts
+
+    def _left(self, key: str, there: bytes, other: Attempt) -> float:
+        """For how many seconds an attempt is to be left alone yet: by our own watch, from when it was first met."""
+        seen = self._seen.get(key)
+        if seen is None or seen.value != there:
+            while len(self._seen) >= SEEN:
+                self._seen.popitem(last=False)
+            seen = self._seen[key] = _Seen(there, _now())
+        return seen.first + other.wait - _now()
+
+    async def _since(self, posts: Sequence[Post]) -> Mapping[str, Offsets]:
+        """Where the records can stand at the earliest: the ends of their topics, as they were a moment ago or earlier."""
+        return {topic: await self._end(topic) for topic in {post.topic: None for post in posts}}
+
+    async def _end(self, topic: str) -> Offsets:
+        known = self._ends.get(topic)
+        if known is None or known[0] < _now():
+            try:
+                ends = await self._log.ends(topic)
+            except BackendError:
+                # Where it is away, records may be stored until it is back. An older end is as good, but for a longer search.
+                if known is None:
+                    raise
+                return known[1]
+            while len(self._ends) >= ENDS:
+                self._ends.popitem(last=False)
+            known = self._ends[topic] = (_now() + ENDS_S, ends)
+        return known[1]
+
+
+def _name(key: str) -> str:
+    return f"idempotency:{key}"
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _marked(message: Message, key: str, number: int) -> Message:
+    return Message(message.body, message.content_type, message.key, message.headers.plus((MARK, f"{key}.{number}")))

@@ -1,0 +1,57 @@
+"""What is kept of a key, and what is found of it in a topic."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.message import Headers, Message
+from gateway.topic.attempt import MARK, Attempt, Overtaken, find, read
+from gateway.topic.log import Place
+from gateway.topic.write import Receipt
+from tests.fake_log import FakeLog
+
+ATTEMPT = Attempt("f", "me", 35.5, since={"orders": {0: 3, 1: 0}})
+
+
+def test_an_attempt_is_read_as_it_was_written():
+    assert read(ATTEMPT.written()) == ATTEMPT
+
+
+def test_receipts_of_every_kind_are_read_as_they_were_written():
+    receipts = (Receipt(Place("orders", 1, 7, 1_700_000_000_123)), Receipt(id="a-1", state="stored"))
+    assert receipts == read(ATTEMPT.ended(receipts).written()).receipts
+
+
+def mark(number, key="k"):
+    return Message(b"x", headers=Headers(((MARK, f"{key}.{number}"),)))
+
+
+async def test_marked_records_are_found_wherever_they_stand():
+    log = FakeLog({"orders": 3, "bills": 1})
+    log.put("orders", mark(0), 0)
+    since = {"orders": await log.ends("orders"), "bills": {0: 0}}
+    for number, partition in enumerate((1, 0)):
+        log.put("orders", mark(9, "other"), partition)
+        log.put("orders", mark(number), partition)
+    log.put("bills", mark(2))
+    found = await find(log, "k", since, 3)
+    assert [("orders", 1, 1), ("orders", 0, 2), ("bills", 0, 0)] == [
+        (one.place.topic, one.place.partition, one.place.offset) for one in found
+    ]
+
+
+async def test_nothing_is_found_where_not_all_are_there():
+    log = FakeLog({"orders": 1})
+    assert await find(log, "k", {"orders": {0: 0}}, 1) is None
+    log.put("orders", mark(0))
+    assert await find(log, "k", {"orders": {0: 1}}, 1) is None
+    assert await find(log, "k", {"orders": {0: 0}}, 2) is None
+
+
+async def test_a_topic_that_has_lost_the_place_tells_nothing():
+    log = FakeLog({"orders": 1})
+    for _ in range(3):
+        log.put("orders", mark(0, "other"))
+    log.drop("orders", 2)
+    with pytest.raises(Overtaken):
+        await find(log, "k", {"orders": {0: 1}}, 1)

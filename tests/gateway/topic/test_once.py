@@ -1,0 +1,301 @@
+"""Once for each key: what is joined, replayed, freed, found and taken over, on one gateway and on two."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import time
+from contextlib import AsyncExitStack
+
+import pytest
+
+from gateway.errors import BackendError, GatewayError, Reason
+from gateway.exchange import Call, Memory
+from gateway.message import JSON, Headers, Message
+from gateway.port import Target
+from gateway.topic import Topics, once
+from gateway.topic.idempotency import HEADER, Idempotency
+from gateway.topic.publish import PublishTo
+from gateway.topic.shelf import Shelf
+from tests.fake_log import FakeLog, unreachable
+
+BODY = b'{"order":"7"}'
+
+
+class BreakableLog(FakeLog):
+    """A log of which one topic may fail, be slow, or leave its writer in doubt."""
+
+    def __init__(self):
+        super().__init__({"orders": 1}, (int(time.time() * 1000) for _ in itertools.count()))
+        self.failing: GatewayError | None = None
+        self.doubtful = False
+        self.go = asyncio.Event()
+        self.go.set()
+        self.begun = asyncio.Event()
+
+    async def append(self, topic, message, deadline, *, partition=None, route=""):
+        if topic == "orders":
+            self.begun.set()
+            await self.go.wait()
+            if self.failing is not None:
+                raise self.failing
+            if self.doubtful:
+                raise BackendError(Reason.UNKNOWN_OUTCOME, "no word of it")
+        return await super().append(topic, message, deadline, partition=partition, route=route)
+
+
+class Frail:
+    """A state whose receipts cannot be kept while it is broken."""
+
+    def __init__(self, state):
+        self._state = state
+        self.broken = False
+
+    def __getattr__(self, name):
+        return getattr(self._state, name)
+
+    async def put(self, key, value, seconds):
+        if self.broken:
+            raise unreachable()
+        await self._state.put(key, value, seconds)
+
+    async def drop(self, key, *, known=None):
+        if self.broken:
+            raise unreachable()
+        await self._state.drop(key, known=known)
+
+
+@pytest.fixture
+def log():
+    return BreakableLog()
+
+
+class Gateway:
+    """One gateway over the log: its state, and a route that publishes."""
+
+    def __init__(self, topics, state, spec):
+        self.state = state
+        target = Target("r", PublishTo(backend="b", publish="orders", idempotency=spec), fields=json.loads, state=state)
+        self._handler = topics.handler(target)
+
+    async def publish(self, key='"k"', body=BODY, seconds=20.0):
+        deadline = asyncio.get_running_loop().time() + seconds
+        headers = Headers(((HEADER, key),)) if key is not None else Headers()
+        exchange = Memory(Message(body, JSON), call=Call("1", "rest", "POST /", headers=headers, deadline=deadline))
+        await self._handler(exchange)
+        return json.loads(exchange.replies[0].body)["offset"], exchange.headers
+
+
+@pytest.fixture
+async def gateways(log):
+    async with AsyncExitStack() as stack:
+
+        async def start(**said):
+            topics = await stack.enter_async_context(Topics(log))
+            shelf = await stack.enter_async_context(Shelf(log, "state", max_bytes=1 << 20, max_age=86_400))
+            return Gateway(topics, Frail(shelf), Idempotency(**said))
+
+        yield start
+
+
+@pytest.fixture
+async def gateway(gateways):
+    return await gateways()
+
+
+async def fails_with(awaitable):
+    with pytest.raises(GatewayError) as caught:
+        await awaitable
+    return caught.value.reason
+
+
+def orders(log):
+    return [record.offset for record in log.topics["orders"][0]]
+
+
+async def counted(counter, awaitable):
+    before = counter.values().get(("r",), 0)
+    result = await awaitable
+    return result, counter.values().get(("r",), 0) - before
+
+
+async def test_a_key_writes_one_record_and_every_answer_is_its_receipt(log, gateway):
+    first, head = await gateway.publish()
+    assert ("201", None) == (head.get(":status"), head.get("idempotency-replayed"))
+    for written in ('"k"', "k"):
+        (again, head), replays = await counted(once.REPLAYED, gateway.publish(written))
+        assert (first, "201", "true", 1) == (again, head.get(":status"), head.get("idempotency-replayed"), replays)
+    assert [first] == orders(log)
+
+
+async def test_other_keys_and_none_write_records_of_their_own(log, gateway):
+    for key in ('"k"', '"l"', None, None):
+        await gateway.publish(key)
+    assert [0, 1, 2, 3] == orders(log)
+
+
+async def test_a_key_that_was_used_for_another_message_is_refused(log, gateway):
+    await gateway.publish()
+    reason, conflicts = await counted(once.CONFLICTS, fails_with(gateway.publish(body=b'{"order":"8"}')))
+    assert (Reason.INVALID, 1) == (reason, conflicts)
+    assert [0] == orders(log)
+
+
+async def test_who_comes_while_the_first_is_under_way_joins_it(log, gateway):
+    log.go.clear()
+    joined = once.JOINED.values().get(("r",), 0)
+    async with asyncio.TaskGroup() as group:
+        calls = [group.create_task(gateway.publish()) for _ in range(5)]
+        while once.JOINED.values().get(("r",), 0) < joined + 4:  # noqa: ASYNC110  a counter tells nobody
+            await asyncio.sleep(0)
+        log.go.set()
+    assert [0] * 5 == [call.result()[0] for call in calls]
+    assert ["true"] * 4 == [head for call in calls if (head := call.result()[1].get("idempotency-replayed"))]
+    assert [0] == orders(log)
+
+
+async def test_two_gateways_write_one_record_and_one_joins_the_other(log, gateways):
+    one, other = await gateways(), await gateways()
+    log.go.clear()
+    joined = once.JOINED.values().get(("r",), 0)
+    async with asyncio.TaskGroup() as group:
+        calls = [group.create_task(gateway.publish()) for gateway in (one, other)]
+        while once.JOINED.values().get(("r",), 0) < joined + 1:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        log.go.set()
+    assert [0, 0] == [call.result()[0] for call in calls]
+    assert [0] == orders(log)
+
+
+async def test_a_definite_failure_frees_the_key(log, gateway):
+    log.failing = unreachable()
+    assert Reason.UNREACHABLE == await fails_with(gateway.publish())
+    log.failing = None
+    assert 0 == (await gateway.publish())[0]
+    assert [0] == orders(log)
+
+
+async def test_who_has_joined_an_attempt_that_failed_tries_by_itself(log, gateway):
+    log.go.clear()
+    log.failing = unreachable()
+    joined = once.JOINED.values().get(("r",), 0)
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(fails_with(gateway.publish()))
+        await log.begun.wait()
+        second = group.create_task(gateway.publish())
+        while once.JOINED.values().get(("r",), 0) < joined + 1:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        log.go.set()
+        await first
+        log.failing = None
+    assert (Reason.UNREACHABLE, 0) == (first.result(), second.result()[0])
+    assert [0] == orders(log)
+
+
+async def test_a_doubt_holds_the_key_until_its_record_is_found(log, gateway):
+    log.doubtful = True
+    assert Reason.UNKNOWN_OUTCOME == await fails_with(gateway.publish())
+    log.doubtful = False
+    assert Reason.UNKNOWN_OUTCOME == await fails_with(gateway.publish())
+    assert [] == orders(log)
+    # It was on its way all the time.
+    key = json.loads(log.topics["state"][0][-1].body)
+    assert key["doubt"]
+    scope = log.topics["state"][0][-1].key.decode().removeprefix("idempotency:")
+    log.put("orders", Message(BODY, headers=Headers((("polygate-idempotency", f"{scope}.0"),))))
+    (offset, head), found = await counted(once.FOUND, gateway.publish())
+    assert (0, "true", 1) == (offset, head.get("idempotency-replayed"), found)
+    assert [0] == orders(log)
+
+
+async def test_a_doubt_ends_after_the_time_that_the_route_says(log, gateways):
+    gateway = await gateways(settle=1)
+    log.doubtful = True
+    assert Reason.UNKNOWN_OUTCOME == await fails_with(gateway.publish())
+    log.doubtful = False
+    taken_over = once.TAKEN_OVER.values().get(("r",), 0)
+    while True:
+        try:
+            await gateway.publish()
+            break
+        except BackendError as error:
+            assert Reason.UNKNOWN_OUTCOME == error.reason  # noqa: PT017  the loop is the test
+            await asyncio.sleep(0.05)
+    assert [0] == orders(log)
+    assert 1 == once.TAKEN_OVER.values()[("r",)] - taken_over
+
+
+async def test_a_record_whose_receipt_was_never_kept_is_found_by_another_gateway(log, gateways):
+    one, other = await gateways(), await gateways()
+    one.state.broken = True
+    assert 0 == (await one.publish())[0]
+    (offset, head), found = await counted(once.FOUND, other.publish())
+    assert (0, "true", 1) == (offset, head.get("idempotency-replayed"), found)
+    assert (0, 0) == ((await one.publish())[0], (await counted(once.FOUND, other.publish()))[1])
+    assert [0] == orders(log)
+
+
+async def test_a_key_whose_gateway_died_before_it_wrote_is_taken_over_after_a_time(log, gateways, monkeypatch):
+    monkeypatch.setattr(once, "MARGIN_S", 0.1)
+    one, other = await gateways(), await gateways()
+    log.failing = unreachable()
+    one.state.broken = True
+    assert Reason.UNREACHABLE == await fails_with(one.publish(seconds=0.3))
+    log.failing = None
+    assert Reason.UNKNOWN_OUTCOME == await fails_with(other.publish(seconds=0.05))
+    assert 0 == (await other.publish())[0]
+    assert [0] == orders(log)
+
+
+async def test_two_gateways_that_take_over_write_one_record(log, gateways, monkeypatch):
+    monkeypatch.setattr(once, "MARGIN_S", 0.1)
+    one, two, three = await gateways(), await gateways(), await gateways()
+    log.failing = unreachable()
+    one.state.broken = True
+    assert Reason.UNREACHABLE == await fails_with(one.publish(seconds=0.3))
+    log.failing = None
+    assert [0, 0] == [offset for offset, _ in await asyncio.gather(two.publish(), three.publish())]
+    assert [0] == orders(log)
+
+
+async def test_an_attempt_goes_on_where_its_caller_has_gone(log, gateway):
+    log.go.clear()
+    async with asyncio.TaskGroup() as group:
+        gone = group.create_task(gateway.publish())
+        await log.begun.wait()
+        gone.cancel()
+    log.go.set()
+    (offset, head), _ = await counted(once.REPLAYED, gateway.publish())
+    assert (0, "true") == (offset, head.get("idempotency-replayed"))
+    assert [0] == orders(log)
+
+
+async def test_without_its_state_nothing_is_written(log, gateway):
+    await gateway.publish('"before"')
+    log.compacted.clear()
+    real, log._check = log._check, _refusing(log)
+    assert Reason.UNREACHABLE == await fails_with(gateway.publish())
+    log._check = real
+    assert [0] == orders(log)
+
+
+def _refusing(log):
+    check = log._check
+
+    def refuse(topic, *rest):
+        if topic == "state":
+            raise unreachable()
+        check(topic, *rest)
+
+    return refuse
+
+
+async def test_a_topic_whose_retention_was_faster_leaves_the_outcome_unknown(log, gateways):
+    one, other = await gateways(), await gateways()
+    one.state.broken = True
+    await one.publish()
+    log.put("orders", Message(b"more"))
+    log.drop("orders", 1)
+    assert Reason.UNKNOWN_OUTCOME == await fails_with(other.publish())
+    assert [1] == orders(log)
