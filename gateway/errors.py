@@ -45,6 +45,8 @@ class Reason(StrEnum):
     UNKNOWN_OUTCOME = "unknown_outcome"
     TIMED_OUT = "timed_out"
     SLOW_REQUEST = "slow_request"
+    SLOW_CALLER = "slow_caller"
+    TAKEN_OVER = "taken_over"
     BAD_ANSWER = "bad_answer"
     REFUSED = "refused"
     CANCELLED = "cancelled"
@@ -124,7 +126,14 @@ class AnswerHeaders:
     headers: Headers
 
 
-Detail = FieldError | Allowed | RetryAfter | HttpAnswer | RpcStatus | AnswerHeaders
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Where a stream of a topic that ended is gone on with: the cursor to start at."""
+
+    cursor: str
+
+
+Detail = FieldError | Allowed | RetryAfter | HttpAnswer | RpcStatus | AnswerHeaders | Resume
 
 
 class GatewayError(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
-from gateway.errors import Allowed, AnswerHeaders, FieldError, GatewayError, Outcome, Reason, RetryAfter, RpcStatus
+from gateway.errors import Allowed, AnswerHeaders, FieldError, GatewayError, Outcome, Reason, Resume, RetryAfter, RpcStatus
 from gateway.message import PROBLEM, Headers, Message, compact, value
 
 
@@ -70,6 +70,8 @@ TABLE: dict[Reason, Row] = {
     Reason.UNKNOWN_OUTCOME: Row(Code.DEADLINE_EXCEEDED, 504, 1011, False, _U, "Outcome unknown"),
     Reason.TIMED_OUT: Row(Code.DEADLINE_EXCEEDED, 504, 1011, True, _F, "Timed out"),
     Reason.SLOW_REQUEST: Row(Code.DEADLINE_EXCEEDED, 408, 3008, True, _F, "Request timeout"),
+    Reason.SLOW_CALLER: Row(Code.RESOURCE_EXHAUSTED, 429, 1013, True, _F, "Too slow"),
+    Reason.TAKEN_OVER: Row(Code.ABORTED, 409, 1008, False, _F, "Taken over"),
     Reason.BAD_ANSWER: Row(Code.UNAVAILABLE, 502, 1011, False, _U, "Bad answer from the backend"),
     Reason.REFUSED: Row(Code.FAILED_PRECONDITION, 502, 1011, False, _F, "Refused by the backend"),
     Reason.CANCELLED: Row(Code.CANCELLED, 499, 1000, False, _U, "Cancelled by the caller"),
@@ -151,6 +153,11 @@ def marks(error: GatewayError) -> Headers:
     return Headers(pair for detail in error.details if isinstance(detail, AnswerHeaders) for pair in detail.headers)
 
 
+def resume(error: GatewayError) -> str | None:
+    """The cursor that a stream of a topic is gone on with at; None for any other."""
+    return next((detail.cursor for detail in error.details if isinstance(detail, Resume)), None)
+
+
 def problem(error: GatewayError, exchange_id: str) -> dict[str, object]:
     """The RFC 9457 object of an error, the same on every wire that answers in JSON."""
     row = TABLE[error.reason]
@@ -167,6 +174,8 @@ def problem(error: GatewayError, exchange_id: str) -> dict[str, object]:
     }
     fields = [{"pointer": detail.pointer, "detail": detail.detail} for detail in error.details if isinstance(detail, FieldError)]
     told = next((detail.told for detail in error.details if isinstance(detail, RpcStatus)), ())
+    cursor = resume(error)
+    answer |= {"cursor": cursor} if cursor is not None else {}
     return answer | ({"errors": fields} if fields else {}) | ({"details": list(told)} if told else {})
 
 

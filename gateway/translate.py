@@ -39,6 +39,8 @@ class Translate:
     shown: str = ""
     """The only media type of replies; "" where the caller decides."""
     opaque: bool = False
+    notices: Mapping[str, Present] = field(default_factory=dict)
+    """How a notice is written for each media type of replies; nothing where that is somebody else's business."""
     guards: Guard = field(default=Guard.MESSAGE)
 
     async def __call__(self, exchange: Exchange, forward: Handler) -> None:
@@ -82,15 +84,19 @@ class _Translated(Wrapper):
         return Message(body, translate.content_type, message.key, message.headers, message.cursor, message.timestamp)
 
     async def send(self, message: Message) -> None:
-        if isinstance(message, Failure):
-            await self.inner.send(message)
-            return
-        present = self._translate.replies.get(self._reply_type) or self._translate.replies[JSON]
+        translate = self._translate
+        shown = translate.replies
+        if type(message) is not Message:
+            shown = translate.notices
+            if isinstance(message, Failure) or not shown:
+                await self.inner.send(message)
+                return
+        present = shown.get(self._reply_type) or shown[JSON]
         try:
-            shown = present(message)
+            told = present(message)
         except CallerError as error:
             raise BackendError(Reason.BAD_ANSWER, "the backend's answer does not fit its contract") from error
-        await self.inner.send(shown)
+        await self.inner.send(told)
 
 
 def presenting(translated: Transcode, content_type: str) -> Present:

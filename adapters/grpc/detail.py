@@ -16,7 +16,7 @@ from google.rpc import error_details_pb2, status_pb2
 from gateway.codec import Contract
 from gateway.errors import FieldError, GatewayError, Reason, RpcStatus
 from gateway.message import NO_HEADERS, Headers
-from gateway.status import TABLE, outcome_of, retry_after
+from gateway.status import TABLE, outcome_of, resume, retry_after
 
 DOMAIN = "polygate"
 DETAILS = "grpc-status-details-bin"
@@ -92,11 +92,17 @@ def _told(detail: any_pb2.Any, contract: Contract | None) -> Mapping[str, object
 
 def _own(error: GatewayError, exchange_id: str) -> status_pb2.Status:
     row = TABLE[error.reason]
+    cursor = resume(error)
     details: list[Proto] = [
         error_details_pb2.ErrorInfo(
             reason=error.reason.value,
             domain=DOMAIN,
-            metadata={"retryable": str(row.retryable).lower(), "outcome": outcome_of(error).value, "id": exchange_id},
+            metadata={
+                "retryable": str(row.retryable).lower(),
+                "outcome": outcome_of(error).value,
+                "id": exchange_id,
+                **({"cursor": cursor} if cursor is not None else {}),
+            },
         )
     ]
     fields = [detail for detail in error.details if isinstance(detail, FieldError)]

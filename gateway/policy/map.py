@@ -12,7 +12,7 @@ from gateway.codec import Value
 from gateway.errors import BackendError, CallerError, Reason
 from gateway.exchange import Call, Exchange, Handler, Wrapper
 from gateway.expression import Scope
-from gateway.message import JSON, Many, Message
+from gateway.message import JSON, Many, Message, Notice
 from gateway.policy import Guard, Policy, PolicyConfig
 from gateway.policy.size import too_large
 from gateway.result import PassedOver
@@ -112,7 +112,7 @@ class _Mapped(Wrapper):
 
     async def send(self, message: Message) -> None:
         shape = self._map.reply
-        if shape is not None and not isinstance(message, Failure):
+        if shape is not None and not isinstance(message, Failure | Notice):
             try:
                 message = self._map.shaped(shape, self.call, message)
             except CallerError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
@@ -17,16 +16,21 @@ from typing import Self
 from gateway.errors import BackendError, CallerError, Reason
 from gateway.port import Record
 from gateway.task import Tasks
-from gateway.topic.history import SLICE_BYTES, Batch, Kept
+from gateway.topic.gap import between
+from gateway.topic.history import Batch, Kept
 from gateway.topic.log import Log, Offsets
+from gateway.topic.opening import forward
+from gateway.topic.ring import Lag, Ring
+from gateway.topic.slow import Watch
 
 log = logging.getLogger("polygate")
 
-RING_RECORDS = 4096
-RING_BYTES = 16 << 20
 FEEDS = 1000
-BATCH = 256
 BACKOFF_S = (0.1, 5.0)
+
+
+class OvertakenError(CallerError):
+    """A place that retention has overtaken."""
 
 
 class Feed:
@@ -37,14 +41,11 @@ class Feed:
         self.log = source
         self.kept = kept
         self.users = 0
-        self.first = 0
         self.era = 0
         self.base: dict[int, int] = {}
         self.end: dict[int, int] = {}
-        self._ring: list[Record] = []
-        # Bytes of all records ever added, up to each of the ring, and before its first.
-        self._upto: list[int] = []
-        self._before = 0
+        self.ring = Ring()
+        self._loop = asyncio.get_running_loop()
         self._changed: asyncio.Future[None] | None = None
 
     def start(self, at: Offsets) -> None:
@@ -56,58 +57,29 @@ class Feed:
         """Whether all that comes after a place is in the ring or still to come."""
         return all(at.get(partition, 0) >= offset for partition, offset in self.base.items())
 
-    def after(self, sequence: int) -> Sequence[Record]:
-        """What one caller may hold of the records from a sequence number on, which is not before `first`."""
-        at = sequence - self.first
-        if at >= len(self._ring):
-            return ()
-        upto = self._upto
-        start = upto[at - 1] if at else self._before
-        end = bisect_right(upto, start + SLICE_BYTES, at, min(len(upto), at + BATCH))
-        return self._ring[at : max(end, at + 1)]
-
     async def changed(self) -> None:
         """Wait for the next record."""
         if self._changed is None:
-            self._changed = asyncio.get_running_loop().create_future()
+            self._changed = self._loop.create_future()
         await asyncio.shield(self._changed)
 
     def add(self, records: Sequence[Record], at: Offsets) -> None:
         """New records, in order per partition, and the place after them; wakes every follower that waits."""
-        upto, total = self._upto, self._upto[-1] if self._upto else self._before
-        for record in records:
-            total += len(record.body)
-            upto.append(total)
-        self._ring += records
         self.end.update(at)
-        # Cut to half when full: shifting a list costs by its length, so it must not happen for each record.
-        if len(upto) > RING_RECORDS or total - self._before > RING_BYTES:
-            self._cut(max(len(upto) - RING_RECORDS // 2, bisect_right(upto, total - RING_BYTES // 2)))
-        self._wake()
-
-    def _cut(self, count: int) -> None:
-        """Let go of the oldest records."""
-        for record in self._ring[:count]:
+        for record in self.ring.add(records, self._loop.time()):
             self.base[record.partition] = record.offset + 1
-        self._before = self._upto[count - 1]
-        del self._ring[:count], self._upto[:count]
-        self.first += count
+        self._wake()
 
     def restart(self, at: Offsets) -> None:
         """Read on from a later place, over a gap. Whoever stands before it finds that its place is gone, by reading the log."""
-        # One more than the ring held, so that whoever has read all of it looks again as well.
-        self.first += len(self._ring) + 1
-        self._ring.clear()
-        self._upto.clear()
+        self.ring.clear()
         self.start({**self.end, **at})
         self._wake()
 
     def begin_anew(self, ends: Offsets) -> None:
         """The topic was made anew: places in the old one say nothing in this one, so all who followed that are told."""
         self.era += 1
-        self.first += len(self._ring) + 1
-        self._ring.clear()
-        self._upto.clear()
+        self.ring.clear()
         self.kept.forget(self.topic)
         self.start(ends)
         self._wake()
@@ -156,26 +128,33 @@ class Follower:
     """One caller's place in a feed. `at` is the place after what `read` has returned."""
 
     def __init__(self, feed: Feed, at: Offsets) -> None:
-        self._feed = feed
+        self.feed = feed
         self._era = feed.era
         self._sequence: int | None = None
+        self._passed: int | None = None
+        """Bytes of the feed's records up to its place, once it has been at the live end."""
+        self._fell = 0.0
+        """When it was first seen to have fallen out of what is held in memory."""
         self.at = dict(at)
 
     async def read(self) -> Sequence[Record]:
         """The next records; waits until there is one. May return none where only the place has moved."""
-        feed = self._feed
+        feed = self.feed
+        ring = feed.ring
         while True:
             if self._era != feed.era:
-                raise gone(feed.topic)
-            if self._sequence is not None and self._sequence < feed.first:
-                self._sequence = None
+                raise _remade(feed.topic)
+            if self._sequence is not None and self._sequence < ring.first:
+                self._fall()
             if self._sequence is None:
                 if not feed.covers(self.at):
                     return await self._history()
-                self._sequence = feed.first
-            records = feed.after(self._sequence)
+                self._sequence = ring.first
+            records = ring.after(self._sequence)
             if records:
                 self._sequence += len(records)
+                if self._passed is not None:
+                    self._passed = ring.upto(self._sequence)
                 fresh = [record for record in records if record.offset >= self.at.get(record.partition, 0)]
                 if fresh:
                     return self._moved(fresh)
@@ -184,16 +163,23 @@ class Follower:
                 self.at = {**self.at, **{partition: max(self.at.get(partition, 0), end) for partition, end in feed.end.items()}}
                 return ()
             else:
+                self._passed = ring.total
                 await feed.changed()
 
+    def _fall(self) -> None:
+        self._sequence = None
+        self._fell = asyncio.get_running_loop().time()
+
     async def _history(self) -> Sequence[Record]:
-        feed = self._feed
+        feed = self.feed
         batch = feed.kept.take(feed.topic, self.at)
         if batch is None:
             async with feed.log.reading(feed.topic, self.at) as reader:
                 batch = Batch(await reader.read(), reader.at)
         records, rest = batch.cut()
         self._moved(records)
+        if self._passed is not None:
+            self._passed += sum(len(record.body) for record in records)
         if rest is not None:
             feed.kept.put(feed.topic, self.at, rest)
         else:
@@ -205,6 +191,39 @@ class Follower:
             self.at[record.partition] = record.offset + 1
         return records
 
+    def lag(self) -> Lag | None:
+        """How far it is behind the live end; None for one that has never been there: it reads the past, and is not slow.
+
+        Out of what is held in memory, the seconds count from when that was first seen.
+        """
+        if self._passed is None:
+            return None
+        ring, now = self.feed.ring, asyncio.get_running_loop().time()
+        if self._sequence is not None and self._sequence < ring.first:
+            self._fall()
+        if self._sequence is not None:
+            return ring.lag(self._sequence, now)
+        return Lag(between(self.at, self.feed.end), max(0, ring.total - self._passed), now - self._fell)
+
+    def skip(self, lag: Lag) -> None:
+        """Go on where it is no further behind than so much, and at the most by what is held in memory."""
+        feed = self.feed
+        sequence = feed.ring.within(lag, asyncio.get_running_loop().time())
+        start = self._sequence
+        if start is None or start < feed.ring.first:
+            start = feed.ring.first
+            self.at = forward(self.at, feed.base)
+        if sequence > start:
+            for record in feed.ring.span(start, sequence):
+                self.at[record.partition] = max(self.at.get(record.partition, 0), record.offset + 1)
+        self._sequence = max(start, sequence)
+        self._passed = feed.ring.upto(self._sequence)
+
+    def go(self, at: Offsets) -> None:
+        """Go on at another place."""
+        self.at = dict(at)
+        self._sequence = None
+
 
 class Feeds:
     """The feeds of one log, each open while somebody follows it."""
@@ -213,15 +232,17 @@ class Feeds:
         self._log = source
         self._feeds: dict[str, Feed] = {}
         self._kept = Kept()
-        self._tasks = Tasks()
+        self.tasks = Tasks()
+        """What goes on as long as the log is connected."""
         self._running: dict[str, asyncio.Task[None]] = {}
+        self.watch = Watch(self.tasks)
 
     async def __aenter__(self) -> Self:
-        await self._tasks.__aenter__()
+        await self.tasks.__aenter__()
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self._tasks.__aexit__(*error)
+        await self.tasks.__aexit__(*error)
 
     @property
     def open(self) -> int:
@@ -234,7 +255,7 @@ class Feeds:
         feed = Feed(topic, self._log, self._kept)
         feed.start(ends)
         self._feeds[topic] = feed
-        self._running[topic] = self._tasks.spawn(feed.run(), f"feed of {topic}")
+        self._running[topic] = self.tasks.spawn(feed.run(), f"feed of {topic}")
         return feed
 
     @asynccontextmanager
@@ -255,6 +276,11 @@ class Feeds:
                 self._running.pop(topic).cancel()
 
 
-def gone(topic: str) -> CallerError:
-    """For a place that a topic no longer has: retention was faster, or the topic was made anew. Never skipped in silence."""
-    return CallerError(Reason.INVALID, f"{topic} no longer holds the records after this cursor; start at earliest or latest")
+def gone(topic: str) -> OvertakenError:
+    """For a place that a topic no longer has, since retention was faster. Never skipped in silence."""
+    return OvertakenError(Reason.INVALID, f"{topic} no longer holds the records after this cursor; start at earliest or latest")
+
+
+def _remade(topic: str) -> CallerError:
+    """For a place in a topic that was made anew."""
+    return CallerError(Reason.INVALID, f"{topic} was made anew, and this cursor is of the old one; start at earliest or latest")

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from gateway.codec import Contract
-from gateway.errors import CallerError, FieldError, Reason
-from gateway.exchange import EndOfMessages, Exchange, Handler
+from gateway.errors import BackendError, CallerError, GatewayError, Reason, Resume
+from gateway.exchange import EndOfMessages, Exchange, Handler, first
 from gateway.expression import ExpressionError
-from gateway.message import Many, Message
-from gateway.port import Record, Target, TargetConfig
+from gateway.message import Many
+from gateway.port import Target, TargetConfig
 from gateway.template import Template
-from gateway.topic.event import cursor_of, offsets_of
+from gateway.topic.event import EVENT, cursor_of
 from gateway.topic.feed import Feeds, Follower, gone
 from gateway.topic.filter import Filter, Selection
-from gateway.topic.log import Log, Offsets
-
-SNAPSHOT_LIMIT = 1000
-MAX_LIMIT = 2**63 - 1
-_OPTIONS = frozenset({"start", "limit"})
+from gateway.topic.log import Log
+from gateway.topic.opening import OPTIONS, opening_of, place
+from gateway.topic.pouring import Pouring, Terms, Wanted, too_slow
+from gateway.topic.slow import Behind, Slow
+from gateway.topic.subscriber import Places, Subscribers
+from gateway.topic.turn import Turn
 
 
 class TailTo(TargetConfig):
@@ -33,8 +34,8 @@ class TailTo(TargetConfig):
     verb: ClassVar[str] = "tail"
     streams: ClassVar[Many] = Many.REPLIES
     safe: ClassVar[bool] = True
-
     own: ClassVar[bool] = True
+
     tail: str = Field(min_length=1, examples=["orders.placed", "orders.{region}"])
     """The topic. `{name}` is a path variable or a field of the request."""
     start: Literal["earliest", "latest"] = "latest"
@@ -48,53 +49,65 @@ class TailTo(TargetConfig):
     """A CEL expression over body, key, headers, timestamp and cursor of each event, and params, query and request of the caller:
     only events of which it is true are sent. One on which it fails is passed over, and that is logged; cursors go on.
     """
+    on_gap: Literal["refuse", "tell"] = "refuse"
+    """Where the topic no longer has what comes after a cursor: `refuse` the caller (422), or go on with what there is and `tell`
+    what is missing by an event of its own. So is a record told that cannot be shown in the caller's format; under `refuse` it is
+    passed over, counted and logged.
+    """
+    slow: Slow = "wait"
+    """What becomes of a caller that is too far `behind`. `wait`: nothing, it is sent all there is, as it takes it. `conflate`: of
+    each key it is sent the newest record alone, until it has caught up. `drop_oldest`: it goes on with the newest, and is told
+    what is missing. `disconnect`: it is let go of, with the cursor to go on with.
+    """
+    behind: Behind = Behind()
+    """What too far is."""
+    subscribers: Subscribers | None = None
+    """Over a WebSocket or a bidirectional gRPC method, callers have a name, acknowledge what they get, and go on after that when
+    they come back. Where one starts that was never there, `start` says.
+    """
+
+    @property
+    def tells(self) -> bool:
+        """Its callers may be told of gaps."""
+        return self.on_gap == "tell" or self.slow == "drop_oldest"
+
+    def many(self, contract: Contract | None) -> Many:
+        talks = contract.many is Many.BOTH if contract is not None else self.subscribers is not None
+        return Many.BOTH if talks else Many.REPLIES
 
     def templates(self) -> Sequence[str]:
         return (self.tail,)
 
+    def needs(self) -> AbstractSet[str]:
+        return frozenset({"state"}) if self.subscribers is not None else frozenset()
+
     def refusals(self, contract: Contract | None) -> Sequence[str]:
-        del contract
-        if self.filter is None:
-            return ()
-        try:
-            Filter(self.filter, json.loads)
-        except ExpressionError as error:
-            return (f"filter: {error}",)
-        return ()
-
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """What a caller asks of a tail."""
-
-    start: str
-    limit: int | None
-
-
-def opening_of(fields: Mapping[str, object], default: str, *, snapshot: bool) -> Opening:
-    """Read `start` and `limit`, from a URL or a request message; "" and 0 are as good as absent (proto3). CallerError."""
-    start = fields.get("start") or ("earliest" if snapshot else default)
-    limit = fields.get("limit") or None
-    if not isinstance(start, str):
-        raise _wrong("start", "must be earliest, latest or a cursor")
-    if isinstance(limit, str) and limit.isascii() and limit.isdigit() and len(limit) <= len(str(MAX_LIMIT)):
-        limit = int(limit) or None
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or not 0 < limit <= MAX_LIMIT):
-        raise _wrong("limit", "must be a whole number, 0 for no limit")
-    return Opening(start, limit or (SNAPSHOT_LIMIT if snapshot else None))
-
-
-def _wrong(name: str, detail: str) -> CallerError:
-    return CallerError(Reason.MALFORMED, f"{name} {detail}", details=(FieldError(f"/{name}", detail),))
+        refusals = []
+        if self.filter is not None:
+            try:
+                Filter(self.filter, json.loads)
+            except ExpressionError as error:
+                refusals.append(f"filter: {error}")
+        if contract is not None and self.tells and (contract.reply.name != EVENT or "gap" not in contract.reply.fields):
+            refusals.append(f"a gap can be told where the contract replies in {EVENT} alone, as protos/polygate/v1 has it")
+        if self.subscribers is not None and self.on_gap == "refuse":
+            refusals.append("a subscriber whose place the topic no longer has could never come back: say on_gap: tell")
+        if contract is not None and self.subscribers is not None:
+            if contract.many is not Many.BOTH:
+                refusals.append("subscribers acknowledge what they get: make the method bidirectional")
+            elif "ack" not in contract.request.fields:
+                refusals.append(f"subscribers acknowledge what they get: {contract.request.name} has no field ack")
+        return tuple(refusals)
 
 
 async def _asked(exchange: Exchange, target: Target, known: frozenset[str]) -> Mapping[str, object]:
-    """The request of a caller that sends one; the URL of one that may send many (a WebSocket), which need not speak first."""
+    """The URL of a WebSocket, whose caller need not speak first; else the first message, where there is one."""
     call = exchange.call
-    if call.many & Many.REQUESTS:
+    if call.many & Many.REQUESTS and call.protocol == "websocket":
         unknown = [name for name, _ in call.query if name not in known]
         if unknown or len(dict(call.query)) < len(call.query):
-            raise CallerError(Reason.MALFORMED, f"the query takes {' and '.join(sorted(known, reverse=True))}, once each")
+            names = " and ".join(sorted(known, reverse=True))
+            raise CallerError(Reason.MALFORMED, f"the query takes {names}, once each")
         return dict(call.query)
     try:
         message = await exchange.receive()
@@ -103,78 +116,95 @@ async def _asked(exchange: Exchange, target: Target, known: frozenset[str]) -> M
     return target.fields(message.body) if message.body else {}
 
 
-async def _place(log: Log, topic: str, start: str) -> Offsets:
-    """Where a start is in a topic. CallerError for a cursor that is none, is of another topic, or was overtaken."""
-    if start == "latest":
-        return await log.ends(topic)
-    starts = await log.starts(topic)
-    if start == "earliest":
-        return starts
-    cursor = offsets_of(start)
-    if not cursor.keys() <= starts.keys():
-        raise _wrong("start", "is a cursor of another topic")
-    if any(offset < starts[partition] for partition, offset in cursor.items()):
-        raise gone(topic)
-    ends = await log.ends(topic)
-    if any(offset > ends[partition] for partition, offset in cursor.items()):
-        # Waiting for the log to get there would skip all that comes before.
-        raise _wrong("start", "is a cursor of another topic")
-    return {**starts, **cursor}
+class Tail:
+    """One route's tail. Its handler runs once for each caller."""
+
+    def __init__(self, log: Log, feeds: Feeds, target: Target, spec: TailTo) -> None:
+        self._log = log
+        self._feeds = feeds
+        self._target = target
+        self._spec = spec
+        self._topic = Template(spec.tail)
+        self._filter = Filter(spec.filter, target.opened) if spec.filter is not None else None
+        self._places: Places | None = None
+        self._name = Template("")
+        if spec.subscribers is not None:
+            self._name = Template(spec.subscribers.name)
+            assert target.state is not None  # noqa: S101  it is among what this target needs
+            self._places = Places(target.state, target.route, spec.subscribers, feeds.tasks)
+        self._terms = Terms(target.route, target.content_type, spec.tells, spec.slow, spec.behind.lag())
+        self._known = OPTIONS | frozenset(self._name.names) | (self._filter.queried if self._filter is not None else frozenset())
+
+    async def run(self, exchange: Exchange) -> None:
+        """See `Handler`."""
+        call, spec = exchange.call, self._spec
+        talks = bool(call.many & Many.REQUESTS)
+        asked = await _asked(exchange, self._target, self._known | {"credit"} if talks else self._known)
+        name = self._name.render(call.params, lambda: asked)
+        resumed = call.headers.get("last-event-id") if self._places is None else await self._places.open(name, call.id)
+        opening = opening_of({**asked, **({"start": resumed} if resumed else {})}, spec.start, snapshot=call.snapshot)
+        topic = self._topic.render(call.params, lambda: asked)
+        async with self._feeds.following(topic) as feed:
+            start = await place(self._log, topic, opening.start)
+            if start.asked is not None and spec.on_gap == "refuse":
+                raise gone(topic)
+            until = await self._log.ends(topic) if call.snapshot else None
+            session = None
+            if self._places is not None:
+                session = await self._places.begin(name, cursor_of(start.asked or start.at))
+            await exchange.accept()
+            shows = None if self._filter is None else Selection(self._filter, call, asked, topic).shows
+            turn = Turn(opening.credit, session) if talks else None
+            wanted = Wanted(opening.limit, until, shows, turn, start.asked)
+            pouring = Pouring(exchange, Follower(feed, start.at), self._terms, wanted)
+            try:
+                await self._pour(pouring, [] if turn is None else self._beside(exchange, turn, name))
+            except GatewayError as error:
+                raise _resumable(error, pouring.cursor) from error
+
+    def _beside(self, exchange: Exchange, turn: Turn, name: str) -> Sequence[Coroutine[Any, Any, None]]:
+        """What goes on while a caller who talks is sent events. Each may end that, by its error."""
+        leaves = exchange.call.protocol == "websocket"
+        hearing = turn.hear(exchange, self._target.fields, leaves=leaves)
+        return [hearing] if self._places is None else [hearing, self._places.taken(name, exchange.call.id)]
+
+    async def _pour(self, pouring: Pouring, beside: Sequence[Coroutine[Any, Any, None]]) -> None:
+        if not beside:
+            await self._patiently(pouring)
+            return
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one) for one in beside]
+                await self._patiently(pouring)
+                for task in tasks:
+                    task.cancel()
+        except BaseExceptionGroup as errors:
+            error = first(errors)
+            if not isinstance(error, EndOfMessages):  # the caller has left
+                raise error from errors
+
+    async def _patiently(self, pouring: Pouring) -> None:
+        """Pour, for as long as the caller is not too slow where that ends it."""
+        if self._spec.slow != "disconnect":
+            await pouring.run()
+            return
+        patience = asyncio.timeout(None)
+        try:
+            async with patience:
+                with self._feeds.watch.over(pouring.lag, self._terms.behind, patience):
+                    await pouring.run()
+        except TimeoutError as error:
+            if patience.expired():
+                raise too_slow() from error
+            raise
+
+
+def _resumable(error: GatewayError, cursor: str) -> GatewayError:
+    """The same error, which says where to go on."""
+    kind = CallerError if isinstance(error, CallerError) else BackendError
+    return kind(error.reason, error.message, details=(*error.details, Resume(cursor)), outcome=error.outcome)
 
 
 def tail(log: Log, feeds: Feeds, target: Target, spec: TailTo) -> Handler:
     """The handler of one tail target."""
-    name = Template(spec.tail)
-    shown = Filter(spec.filter, target.opened) if spec.filter is not None else None
-    known = _OPTIONS | (shown.queried if shown is not None else frozenset())
-
-    async def run(exchange: Exchange) -> None:
-        call = exchange.call
-        asked = await _asked(exchange, target, known)
-        resumed = call.headers.get("last-event-id")
-        opening = opening_of({**asked, **({"start": resumed} if resumed else {})}, spec.start, snapshot=call.snapshot)
-        topic = name.render(call.params, lambda: asked)
-        async with feeds.following(topic) as feed:
-            follower = Follower(feed, await _place(log, topic, opening.start))
-            until = await log.ends(topic) if call.snapshot else None
-            await exchange.accept()
-            shows = None if shown is None else Selection(shown, call, asked, topic).shows
-            await _pour(exchange, _Pouring(follower, target.content_type, opening.limit, until, shows))
-
-    return run
-
-
-@dataclass(frozen=True, slots=True)
-class _Pouring:
-    """What one caller is sent."""
-
-    follower: Follower
-    content_type: str
-    limit: int | None
-    until: Offsets | None
-    shows: Callable[[Record, str], bool] | None
-
-
-async def _pour(exchange: Exchange, what: _Pouring) -> None:
-    """Send until the limit, or until the place `until` is reached; for ever where there is neither."""
-    follower, until, shows, left = what.follower, what.until, what.shows, what.limit
-    at = dict(follower.at)
-    while until is None or any(follower.at.get(partition, 0) < end for partition, end in until.items()):
-        for record in await follower.read():
-            if until is not None and record.offset >= until.get(record.partition, 0):
-                continue
-            at[record.partition] = record.offset + 1
-            cursor = cursor_of(at)
-            if shows is not None and not shows(record, cursor):
-                continue
-            await exchange.send(_message(record, what.content_type, cursor))
-            if left is not None:
-                left -= 1
-                if left == 0:
-                    return
-        if shows is not None:
-            await asyncio.sleep(0)  # where nothing was sent, nobody else has run
-
-
-def _message(record: Record, content_type: str, cursor: str) -> Message:
-    return Message(record.body, content_type, record.key, record.headers, cursor, record.timestamp)
+    return Tail(log, feeds, target, spec).run

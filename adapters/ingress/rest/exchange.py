@@ -18,7 +18,7 @@ from adapters.ingress.rest.request import media_type, read_body, takes_gzip
 from gateway.errors import GatewayError
 from gateway.exchange import Call, EndOfMessages, Exchange
 from gateway.framing import NDJSON, SSE, SSE_HEARTBEAT, ndjson, sse
-from gateway.message import BYTES, JSON, NO_HEADERS, Headers, Message
+from gateway.message import BYTES, JSON, NO_HEADERS, Headers, Message, Notice
 from gateway.status import Failure, problem_body
 
 HEARTBEAT_S = 15.0
@@ -182,7 +182,7 @@ class StreamExchange(RestExchange):
     def _frame(self, message: Message) -> bytes:
         kind = self.call.accepts
         if kind == SSE:
-            return sse(message.body, id=message.cursor)
+            return sse(message.body, id=message.cursor, name=message.name if isinstance(message, Notice) else None)
         if kind == NDJSON:
             return ndjson(message.body)
         return (b"," if self._sent else b"") + message.body

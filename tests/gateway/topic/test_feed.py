@@ -12,6 +12,7 @@ from gateway.errors import BackendError, CallerError, Reason
 from gateway.message import Message
 from gateway.topic import Topics
 from gateway.topic import feed as module
+from gateway.topic import ring as rings
 from gateway.topic.feed import Feeds, Follower
 from gateway.topic.history import Batch
 from tests.fake_log import FakeLog, unreachable
@@ -146,8 +147,8 @@ async def test_the_number_of_feeds_is_bounded(feeds, monkeypatch):
 
 @pytest.mark.parametrize(("records", "size"), [(8, 1 << 20), (1000, 30)])
 async def test_a_follower_that_falls_out_of_the_ring_misses_nothing(log, feeds, monkeypatch, records, size):
-    monkeypatch.setattr(module, "RING_RECORDS", records)
-    monkeypatch.setattr(module, "RING_BYTES", size)
+    monkeypatch.setattr(rings, "RING_RECORDS", records)
+    monkeypatch.setattr(rings, "RING_BYTES", size)
     async with feeds.following("t") as feed:
         slow, quick = Follower(feed, {0: 0}), Follower(feed, {0: 0})
         fill(log, 1)
@@ -155,13 +156,13 @@ async def test_a_follower_that_falls_out_of_the_ring_misses_nothing(log, feeds, 
         for number in range(1, 100):
             log.put("t", Message(b"%d" % number))
             assert [b"%d" % number] == await take(quick, 1)
-        assert feed.first > 1
+        assert feed.ring.first > 1
         assert len(feed._ring) <= records
         assert [b"%d" % number for number in range(1, 100)] == await take(slow, 99)
 
 
 async def test_a_follower_gets_bounded_batches(log, feeds, monkeypatch):
-    monkeypatch.setattr(module, "BATCH", 4)
+    monkeypatch.setattr(rings, "BATCH", 4)
     async with feeds.following("t") as feed:
         follower = Follower(feed, {0: 0})
         fill(log, 10)
@@ -330,9 +331,9 @@ def test_whatever_the_interleaving_every_follower_gets_every_record_in_order(ste
                     expected = [record.body for record in held if record.offset >= at[number]]
                     assert expected == [record.body for record in got if record.partition == number]
 
-    ring_before = module.RING_RECORDS
-    module.RING_RECORDS = ring
+    before = rings.RING_RECORDS
+    rings.RING_RECORDS = ring
     try:
         asyncio.run(run())
     finally:
-        module.RING_RECORDS = ring_before
+        rings.RING_RECORDS = before

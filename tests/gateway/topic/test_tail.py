@@ -12,7 +12,8 @@ from gateway.exchange import Call, EndOfMessages, Memory
 from gateway.message import JSON, NO_HEADERS, Headers, Many, Message
 from gateway.port import Target
 from gateway.topic import Topics
-from gateway.topic.tail import MAX_LIMIT, SNAPSHOT_LIMIT, Opening, TailTo, opening_of
+from gateway.topic.opening import MAX_LIMIT, SNAPSHOT_LIMIT, Opening, opening_of
+from gateway.topic.tail import TailTo
 from tests.fake_log import FakeLog
 
 
@@ -33,8 +34,25 @@ class Caller(Memory):
     def __init__(self, request: dict | None = None, **call) -> None:
         many = Many.REPLIES if request is not None else Many.BOTH
         requests = (Message(json.dumps(request).encode(), JSON),) if request is not None else ()
-        super().__init__(*requests, call=Call("1", "rest", "GET /", **{"many": many, **call}))
+        protocol = "rest" if request is not None else "websocket"
+        super().__init__(*requests, call=Call("1", protocol, "GET /", **{"many": many, **call}))
         self.more = asyncio.Event()
+        self.said: asyncio.Queue[dict | None] = asyncio.Queue()
+
+    def say(self, **fields):
+        """As one message, from a caller that may send many."""
+        self.said.put_nowait(fields)
+
+    def leave(self):
+        self.said.put_nowait(None)
+
+    async def receive(self):
+        if not self.call.many & Many.REQUESTS:
+            return await super().receive()
+        fields = await self.said.get()
+        if fields is None:
+            raise EndOfMessages
+        return Message(json.dumps(fields).encode(), JSON)
 
     async def accept(self, headers=NO_HEADERS):
         await super().accept(headers)
@@ -323,7 +341,7 @@ async def test_a_caller_without_a_request_may_say_in_its_url_what_the_filter_ask
     caller = Caller(query=(("start", "earliest"), ("limit", "1"), ("tenant", "b")))
     await handler(topics, filter="body.tenant == query.tenant")(caller)
     assert [b'{"tenant": "b"}'] == [message.body for message in caller.replies]
-    with pytest.raises(CallerError, match="the query takes tenant and start and limit, once each"):
+    with pytest.raises(CallerError, match="the query takes tenant and start and limit and credit, once each"):
         await handler(topics, filter="body.tenant == query.tenant")(Caller(query=(("nope", "b"),)))
 
 
