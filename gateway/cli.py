@@ -15,6 +15,8 @@ from gateway.command.explain import explain_call
 from gateway.command.init import init
 from gateway.command.routes import routes
 from gateway.command.run import run
+from gateway.command.spool import add as add_spool
+from gateway.command.spool import spool
 from gateway.command.version import version
 from gateway.manual import EPILOG, EXAMPLES
 from gateway.source import ConfigError
@@ -77,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     _command(commands, "schema", show_schema)
     starting = _command(commands, "init", init)
     starting.add_argument("file", nargs="?", type=Path, default=Path("gateway.yaml"), help="gateway.yaml unless told")
+    add_spool(_command(commands, "spool", spool))
     _command(commands, "version", version)
     return top
 

@@ -47,6 +47,16 @@ examples:
   polygate routes my.yaml
   polygate routes my.yaml --json | jq -r '.routes[].route'
 """,
+    "spool": """\
+examples:
+  polygate spool list                              what waits for which backend, and what was set aside
+  polygate spool export --state aside > aside.ndjson
+  polygate spool replay --all --backend events     let what was set aside wait again
+  polygate spool drop 5f0c1c1f3a2b-7               let it go for good
+
+What cannot be forwarded is set aside: its broker refuses it, it is too large, or it has waited for longer than `spool.max_age`.
+All of this works while the gateway runs, on every file of the spool.
+""",
     "openapi": """\
 examples:
   polygate openapi my.yaml > openapi.json

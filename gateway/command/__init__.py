@@ -27,6 +27,12 @@ def say_json(value: object) -> None:
     say(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def say_columns(lines: Sequence[Sequence[str]]) -> None:
+    """Tell a table, whose first line is its head."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    say("\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines))
+
+
 def complain(text: str) -> None:
     """Tell what is wrong."""
     sys.stderr.write(text + "\n")

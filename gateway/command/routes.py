@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from gateway.command import OK, say, say_json
+from gateway.command import OK, say, say_columns, say_json
 from gateway.plan import plan
 from gateway.server import rows
 
@@ -24,8 +24,7 @@ def routes(options: argparse.Namespace) -> int:
         for number, ((call, origin), protocols) in enumerate(carried.items()):
             route, target = first if number == 0 else ("", "")
             lines.append((route, f"{', '.join(protocols)} {call}", target, origin))
-    widths = [max(len(line[column]) for line in lines) for column in range(4)]
-    say("\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines))
+    say_columns(lines)
     for row in table:
         for call in row["left_out"]:
             say(f"left out: {row['route']} {call['protocol']} {call['call']} ({call['origin']}): {call['why']}")

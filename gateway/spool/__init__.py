@@ -14,14 +14,14 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Self
 
-from gateway.embedded.lock import InUseError
+from gateway.embedded.store import StoreError
 from gateway.errors import BackendError, CallerError, GatewayError, Reason, RetryAfter
 from gateway.exchange import new_id
 from gateway.file import SpoolConfig
 from gateway.message import Message
 from gateway.metric import Counter, Gauge
 from gateway.spool.file import File
-from gateway.spool.path import MOST, existing, names
+from gateway.spool.path import existing, first_free, in_use
 from gateway.spool.queue import Queue
 from gateway.spool.record import Stored
 from gateway.task import Tasks
@@ -57,7 +57,7 @@ class Spools:
         """Open a file of our own. BackendError(REFUSED) where none can be."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._close)
-            await self._claim()
+            await first_free(self._config.path, self._open)
             stack.push_async_callback(self._leave)
             self._watch(stack)
             tasks = await stack.enter_async_context(Tasks())
@@ -88,41 +88,39 @@ class Spools:
         """
         await self._files[0].check()
 
-    async def _claim(self) -> None:
-        for path in names(self._config.path):
-            if await self._open(path):
-                return
-        raise BackendError(Reason.REFUSED, f"{self._config.path} and {MOST - 1} beside it are in use by other processes")
-
-    async def _open(self, path: str) -> bool:
-        """Open a file and begin to forward what it holds; False where another process has it."""
+    async def _open(self, path: str) -> None:
+        """Open a file and begin to forward what it holds."""
         file = File(path, self._targets, self._config.max_age)
-        try:
-            await file.__aenter__()
-        except BackendError as error:
-            if isinstance(error.__cause__, InUseError):
-                return False
-            raise
+        await file.__aenter__()
         self._files.append(file)
-        return True
 
     async def _look(self) -> None:
         """Now and then: take over what others left behind, delete what is empty by then, see what was taken from outside."""
         while True:
             await asyncio.sleep(LOOK_S)
             try:
-                for file in self._files:
-                    await file.look()
-                for file in [file for file in self._files[1:] if not file.bytes]:
-                    self._files.remove(file)
-                    file.remove()
-                    await file.__aexit__()
-                ours = {file.path for file in self._files}
-                for path in existing(self._config.path):
-                    if path not in ours and len(self._files) < MOST_OPEN and await self._open(path):
-                        log.info("spool: taking over %s", path)
-            except GatewayError as error:
-                log.warning("spool: %s", error.message)
+                await self._seen()
+            except (GatewayError, StoreError) as error:
+                log.warning("spool: %s", error)
+
+    async def _seen(self) -> None:
+        for file in self._files:
+            await file.look()
+        for file in [file for file in self._files[1:] if not file.bytes]:
+            self._files.remove(file)
+            file.remove()
+            await file.__aexit__()
+        ours = {file.path for file in self._files}
+        for path in existing(self._config.path):
+            if path in ours or len(self._files) == MOST_OPEN:
+                continue
+            try:
+                await self._open(path)
+            except BackendError as error:
+                if not in_use(error):
+                    raise
+            else:
+                log.info("spool: taking over %s", path)
 
     def _watch(self, stack: AsyncExitStack) -> None:
         def watch(gauge: Gauge, told: Callable[[Iterable[float]], float], what: Callable[[Queue], float]) -> None:

@@ -20,12 +20,17 @@ MAX_RECORD_BYTES = 128 << 20
 """More than any listener takes."""
 
 
+def settings(path: str) -> Settings:
+    """The log that a file is."""
+    return Settings(path, retention=None, max_record_bytes=MAX_RECORD_BYTES)
+
+
 class File:
     """It forwards what it holds while entered."""
 
     def __init__(self, path: str, targets: Mapping[str, Log], max_age: float) -> None:
         self.path = path
-        self._log = Embedded(Settings(path=path, retention=None, max_record_bytes=MAX_RECORD_BYTES))
+        self._log = Embedded(settings(path))
         self.queues = {name: Queue(self._log, name, target, max_age) for name, target in targets.items()}
         self._stack = AsyncExitStack()
         self._touched = -1

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
+
+from gateway.embedded.lock import InUseError
+from gateway.errors import BackendError, Reason
+
+T = TypeVar("T")
 
 MOST = 256
 """How many files there may be."""
@@ -26,3 +32,19 @@ def existing(path: str) -> list[str]:
     if first.exists():
         there.add(first.name)
     return [name for name in names(path) if Path(name).name in there]
+
+
+async def first_free(path: str, opened: Callable[[str], Awaitable[T]]) -> T:
+    """Open the first that no process has. BackendError(REFUSED) where none is free, or that one cannot be opened."""
+    for name in names(path):
+        try:
+            return await opened(name)
+        except BackendError as error:
+            if not in_use(error):
+                raise
+    raise BackendError(Reason.REFUSED, f"{path} and {MOST - 1} files beside it are in use by other processes")
+
+
+def in_use(error: BackendError) -> bool:
+    """Whether a file could not be opened for another process has it."""
+    return isinstance(error.__cause__, InUseError)
