@@ -16,7 +16,7 @@ from gateway.errors import BackendError, CallerError, GatewayError, Outcome, Rea
 from gateway.message import Headers, Message
 from gateway.port import Record, Source, Subscription
 from gateway.status import outcome_of
-from gateway.topic.log import Log, Place, Reader
+from gateway.topic.log import Log, Place, Post, Reader
 
 PATIENCE_S = 30
 MAX_BATCH = 1000
@@ -177,6 +177,75 @@ class LogContract:
         assert Outcome.FAILED == outcome_of(caught.value)
         await log.append(topic, Message(b"in time"), soon())
         assert [b"in time"] == [record.body for record in await everything(log, topic)]
+
+    async def test_what_is_admitted_is_written_in_its_order(self, log, new_topic):
+        topic = await new_topic()
+        fates = [await log.admit(topic, Message(b"%d" % number), soon(), route="r") for number in range(50)]
+        assert list(range(50)) == [(await fate).offset for fate in fates]
+        assert [b"%d" % number for number in range(50)] == [record.body for record in await everything(log, topic)]
+
+    async def test_what_can_be_told_at_once_is_told_before_a_record_is_admitted(self, log, new_topic):
+        topic = await new_topic()
+        for reason, admitting in (
+            (Reason.REFUSED, log.admit(self.absent, Message(b"x"), soon())),
+            (Reason.REFUSED, log.admit(topic, Message(b"x"), soon(), partition=1)),
+            (Reason.TOO_LARGE, log.admit(topic, Message(bytes(self.too_large)), soon())),
+        ):
+            with pytest.raises(GatewayError) as caught:
+                await admitting
+            assert reason == caught.value.reason
+        assert {0: 0} == dict(await log.ends(topic))
+
+    async def test_several_records_are_written_together_and_their_places_told_in_order(self, log, new_topic):
+        one, other = await new_topic(), await new_topic(partitions=3)
+        await log.append(one, Message(b"before"), soon())
+        posts = [
+            Post(one, Message(b"0")),
+            Post(other, Message(b"1", key=b"bob")),
+            Post(other, Message(b"2"), 2),
+            Post(one, Message(b"3")),
+        ]
+        places = await log.append_all(posts, soon())
+        assert [(one, 0), (other, 0), (other, 2), (one, 0)] == [(place.topic, place.partition) for place in places]
+        held = {}
+        for topic, at, count in ((one, {0: 0}, 3), (other, {0: 0, 1: 0, 2: 0}, 2)):
+            async with log.reading(topic, at) as reader:
+                held |= {(topic, record.partition, record.offset): record.body for record in await take(reader, count)}
+        assert [b"0", b"1", b"2", b"3"] == [held[place.topic, place.partition, place.offset] for place in places]
+        assert [b"before", b"0", b"3"] == [held[at] for at in sorted(at for at in held if at[0] == one)]
+
+    async def test_several_records_at_once_may_come_from_many(self, log, new_topic):
+        topic = await new_topic()
+        batches = [[Post(topic, Message(b"%d-%d" % (number, place))) for place in range(3)] for number in range(20)]
+        await asyncio.gather(*(log.append_all(batch, soon()) for batch in batches))
+        async with log.reading(topic, {0: 0}) as reader:
+            held = [record.body for record in await take(reader, 60)]
+        assert sorted(post.message.body for batch in batches for post in batch) == sorted(held)
+        for number in range(20):
+            assert [0, 1, 2] == [int(body.partition(b"-")[2]) for body in held if body.startswith(b"%d-" % number)]
+
+    async def test_one_that_is_refused_takes_all_with_it(self, log, new_topic):
+        topic = await new_topic()
+        for reason, bad in (
+            (Reason.REFUSED, Post(self.absent, Message(b"x"))),
+            (Reason.REFUSED, Post(topic, Message(b"x"), 1)),
+            (Reason.TOO_LARGE, Post(topic, Message(bytes(self.too_large)))),
+        ):
+            with pytest.raises(GatewayError) as caught:
+                await log.append_all([Post(topic, Message(b"good")), bad], soon())
+            assert (reason, Outcome.FAILED) == (caught.value.reason, outcome_of(caught.value))
+        await log.append_all([Post(topic, Message(b"after"))], soon())
+        async with log.reading(topic, {0: 0}) as reader:
+            assert [b"after"] == [record.body for record in await take(reader, 1)]
+
+    async def test_no_records_at_all_are_soon_written(self, log):
+        assert [] == list(await log.append_all([], soon()))
+
+    async def test_several_records_whose_deadline_has_passed_are_a_definite_failure(self, log, new_topic):
+        topic = await new_topic()
+        with pytest.raises(GatewayError) as caught:
+            await log.append_all([Post(topic, Message(b"late"))], asyncio.get_running_loop().time() - 1)
+        assert Outcome.FAILED == outcome_of(caught.value)
 
     async def test_an_append_whose_caller_has_gone_harms_no_other(self, log, new_topic):
         topic = await new_topic()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from socket import gethostname
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator
 
 from adapters.backend.kafka.cluster import EARLIEST, LATEST, NONE, Cluster
+from adapters.backend.kafka.compacted import make_compacted
 from adapters.backend.kafka.group import Member
+from adapters.backend.kafka.pool import Transactions
 from adapters.backend.kafka.producer import Writer
 from adapters.backend.kafka.reader import Readers
 from adapters.backend.kafka.record import Quiet
@@ -22,7 +25,7 @@ from gateway.part import Part
 from gateway.port import BackendConfig, Deliver, Subscription, Target, TargetConfig
 from gateway.tls import BackendTls
 from gateway.topic import VERBS, Topics
-from gateway.topic.log import Offsets, Place, Reader
+from gateway.topic.log import Offsets, Place, Post, Reader
 
 CHECK_S = 2.0
 DEFAULT_PORT = 9092
@@ -75,9 +78,15 @@ class Config(BackendConfig):
     buffer: int = Field(default=32 << 20, ge=1 << 20, le=1 << 32)
     """Bytes of records that may wait for the broker; beyond them 503."""
     batch: int = Field(default=64 << 10, ge=1 << 10, le=1 << 20)
-    """Bytes that go to one partition in one batch. Never larger than the topic's `max.message.bytes`."""
+    """Bytes that go to one partition in one batch. Less go to a topic whose `max.message.bytes` is smaller."""
     max_record: int = Field(default=1_048_000, ge=1024, le=100 << 20)
     """Bytes of the largest record, with key, headers and what stands around it. The default fits Kafka's own."""
+    transactions: int = Field(default=4, ge=1, le=100)
+    """How many batches may be written all or nothing at the same time; others wait."""
+    transactional_id: str | None = Field(default=None, min_length=1, max_length=200, examples=["polygate-eu-1"])
+    """What this gateway's transactions are known by: no other gateway may have it, and it stays through a restart, which ends at
+    once what was left open. The default is made of `client_id`, the host's name and the backend's.
+    """
     start_timeout: float = Field(default=10.0, ge=1, le=300)
     """Seconds that one try to connect may take; others follow until one succeeds."""
     stop_timeout: float = Field(default=5.0, ge=0.1, le=300)
@@ -129,6 +138,8 @@ class Config(BackendConfig):
             buffer=self.buffer,
             record=self.max_record,
             batch=self.batch,
+            transactional=f"{self.transactional_id or f'{self.client_id}-{gethostname()}-{name}'}",
+            transactions=self.transactions,
             compression=None if self.compression == "none" else self.compression,
             create=(self.create.partitions, self.create.replication) if self.create else None,
         )
@@ -152,13 +163,14 @@ class Kafka:
         self._settings = settings
         self._cluster = Cluster(settings)
         self._writer = Writer(settings, self._cluster)
+        self._transactions = Transactions(settings, self._cluster, self._writer.budget)
         self._readers = Readers(settings, self._cluster)
         self._topics = Topics(self)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         self._stack.enter_context(Quiet())
-        for part in (self._cluster, self._writer, self._readers, self._topics):
+        for part in (self._cluster, self._writer, self._transactions, self._readers, self._topics):
             await self._stack.enter_async_context(part)
         return self
 
@@ -185,6 +197,9 @@ class Kafka:
     ) -> Coroutine[Any, Any, asyncio.Future[Place]]:
         return self._writer.admit(topic, message, deadline, partition=partition, route=route)
 
+    async def append_all(self, posts: Sequence[Post], deadline: float, *, route: str = "") -> Sequence[Place]:
+        return await self._transactions.append_all(posts, deadline, route=route)
+
     async def starts(self, topic: str) -> Offsets:
         return await self._offsets(topic, EARLIEST)
 
@@ -202,6 +217,15 @@ class Kafka:
             async with asyncio.timeout(self._settings.request_s):
                 await self._cluster.tried.wait()
                 return await self._cluster.offsets(topic, when)
+
+    async def make_compacted(self, topic: str, seconds: float) -> None:
+        with translating((TimeoutError, Reason.UNREACHABLE, "the broker did not answer in time"), *TROUBLES):
+            async with asyncio.timeout(self._settings.request_s):
+                await self._cluster.tried.wait()
+                await make_compacted(self._cluster, topic, seconds)
+
+    async def forget(self, topic: str, offsets: Sequence[int]) -> None:
+        """The broker finds out by itself."""
 
     def reading(self, topic: str, at: Offsets) -> AbstractAsyncContextManager[Reader]:
         return self._readers.reading(topic, at)

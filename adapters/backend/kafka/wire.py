@@ -71,6 +71,9 @@ class Settings:
     record: int = 1_048_000
     batch: int = 64 << 10
     compression: str | None = None
+    transactional: str = "polygate"
+    """What the transactional producers are called, less their number."""
+    transactions: int = 4
     create: tuple[int, int] | None = None
     """Partitions and replicas of a topic that is made where it is missing."""
 
