@@ -146,15 +146,39 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Ahead:
+    """How much of a partition may be in delivery, or done with behind a record that is not: then no more of it is read."""
+
+    records: int = 1000
+    bytes: int = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
 class Subscription:
     """What a topic listener consumes: as a group, from `earliest` or `latest` where the group has no offset yet."""
 
     topics: tuple[str, ...]
     group: str
     start: str = "earliest"
+    listener: str = "-"
+    """Its name, for metrics."""
+    order: str = "partition"
+    """Which records must not overtake one another: all of a `partition`, those of one `key`, or `none`."""
+    parallel: int = 1
+    """How many records of a partition may be tried at once."""
+    ahead: Ahead = Ahead()
+    instance: str | None = None
+    """What this member is called in the group, the same after a restart; where it comes back in time, its partitions stay its."""
+    session: float = 10.0
+    """Seconds after which a member that says nothing has left."""
 
 
-Deliver = Callable[[Record], Awaitable[None]]
+Turn = AbstractAsyncContextManager[None]
+"""A record's turn, entered for each try of it: it begins when no more than the subscription's `parallel` are being tried, and may
+come to its end when the partition goes to another. Outside of it, a record that waits is cancelled then.
+"""
+
+Deliver = Callable[[Record, Turn], Awaitable[None]]
 """Handle one record. It returns once the record is done with, and only then may its offset be committed."""
 
 
@@ -163,7 +187,9 @@ class Source(Protocol):
     """A backend that can also be consumed."""
 
     def consuming(self, subscription: Subscription, deliver: Deliver) -> AbstractAsyncContextManager[None]:
-        """Deliver each record, in order per partition; commit what has returned. Leaving finishes what is being delivered."""
+        """Deliver each record, in the subscription's order; commit, of each partition, what has returned without a gap. Leaving
+        finishes what is being tried.
+        """
 
     async def produce(self, topic: str, message: Message) -> None:
         """Append one message, acknowledged: for a listener's replies. Raises BackendError."""
