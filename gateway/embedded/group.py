@@ -1,4 +1,4 @@
-"""Consumer groups: every partition of a subscription by a task of its own, its records one after the other."""
+"""Consumer groups: every partition of a subscription is read by a task of its own, as far ahead as it may be."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
+from gateway.delivery import LAG, Delivery
 from gateway.embedded.commits import Commits
 from gateway.embedded.log import LocalLog
 from gateway.embedded.topic import Partition
 from gateway.errors import BackendError, GatewayError, Reason
-from gateway.port import Deliver, Record, Subscription
+from gateway.port import Deliver, Subscription
 from gateway.task import Tasks
 
 log = logging.getLogger("polygate")
@@ -42,13 +44,14 @@ class Groups:
         self._claimed |= claims
         try:
             known = await self._progress(group)
-            async with Tasks() as tasks:
-                consumers = [self._begun(subscription, partition, known.get(partition.id), deliver) for partition in partitions]
-                running = [tasks.spawn(consumer.run(), f"{group} on {consumer.name}") for consumer in consumers]
-                try:
+            consumers = [self._begun(subscription, partition, known.get(partition.id), deliver) for partition in partitions]
+            try:
+                async with Tasks() as reading:
+                    for consumer in consumers:
+                        reading.spawn(consumer.run(), f"{group} on {consumer.name}")
                     yield
-                finally:
-                    await self._left(consumers, running)
+            finally:
+                await self._left(consumers)
         finally:
             self._claimed -= claims
 
@@ -59,14 +62,10 @@ class Groups:
                 at = partition.next
                 # Noted at once: what comes before the first delivery is not lost to a restart.
                 self._commits.progress(subscription.group, partition, at)
-        return _Consumer(self._log, self._commits, subscription.group, partition, min(at, partition.next), deliver)
+        return _Consumer(self._log, self._commits, subscription, partition, min(at, partition.next), deliver)
 
-    async def _left(self, consumers: Sequence[_Consumer], running: Sequence[asyncio.Task[None]]) -> None:
-        for consumer, task in zip(consumers, running, strict=True):
-            consumer.leaving = True
-            if not consumer.delivering:
-                task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+    async def _left(self, consumers: Sequence[_Consumer]) -> None:
+        await asyncio.gather(*(consumer.leave() for consumer in consumers))
         try:
             await self._commits.flush()
         except GatewayError as error:
@@ -76,21 +75,24 @@ class Groups:
 class _Consumer:
     """One partition for one group."""
 
-    def __init__(self, source: LocalLog, commits: Commits, group: str, partition: Partition, at: int, deliver: Deliver) -> None:
+    def __init__(
+        self, source: LocalLog, commits: Commits, subscription: Subscription, partition: Partition, at: int, deliver: Deliver
+    ) -> None:
         self._log = source
-        self._commits = commits
-        self._group = group
         self._partition = partition
         self._at = at
-        self._deliver = deliver
         self.name = f"{partition.topic.name}/{partition.number}"
-        self.leaving = False
-        self.delivering = False
+        self._delivery = Delivery(subscription, deliver, self.name, partial(commits.progress, subscription.group, partition))
+        self._unwatch = LAG.watch(self._lag, subscription.listener, partition.topic.name, str(partition.number))
+
+    def _lag(self) -> int:
+        first = self._delivery.first
+        return self._partition.next - (self._at if first is None else first)
 
     async def run(self) -> None:
-        """Deliver until told to leave. What cannot be read or delivered now is tried again, more and more slowly."""
+        """Read until cancelled. What cannot be read now is tried again, more and more slowly."""
         tries = 0
-        while not self.leaving:
+        while True:
             at = self._at
             try:
                 await self._follow()
@@ -101,22 +103,20 @@ class _Consumer:
                     continue
                 tries = tries + 1 if at == self._at else 1
                 pause = min(BACKOFF_S[0] * 2 ** (tries - 1), BACKOFF_S[1])
-                log.warning("%s: %d is delivered again in %.1f s", self.name, self._at, pause, exc_info=error)
+                log.warning("%s: %d is read again in %.1f s", self.name, self._at, pause, exc_info=error)
                 await asyncio.sleep(pause)
 
     async def _follow(self) -> None:
-        async with self._log.reading(self._partition.topic.name, {self._partition.number: self._at}) as reader:
-            while not self.leaving:
-                for record in await reader.read():
-                    if self.leaving:
-                        return
-                    await self._delivered(record)
+        number = self._partition.number
+        async with self._log.reading(self._partition.topic.name, {number: self._at}) as reader:
+            while True:
+                await self._delivery.room()
+                self._delivery.take(await reader.read())
+                self._at = reader.at[number]
 
-    async def _delivered(self, record: Record) -> None:
-        self.delivering = True
+    async def leave(self) -> None:
+        """Deliver nothing more, and wait for what is being tried."""
         try:
-            await self._deliver(record)
+            await self._delivery.leave(None)
         finally:
-            self.delivering = False
-        self._at = record.offset + 1
-        self._commits.progress(self._group, self._partition, self._at)
+            self._unwatch()

@@ -14,7 +14,7 @@ import pytest
 
 from gateway.errors import BackendError, CallerError, GatewayError, Outcome, Reason
 from gateway.message import Headers, Message
-from gateway.port import Record, Source, Subscription
+from gateway.port import Deliver, Record, Source, Subscription, Turn
 from gateway.status import outcome_of
 from gateway.topic.log import Log, Place, Post, Reader
 
@@ -378,7 +378,12 @@ class Seen:
         self.records: list[Record] = []
         self._more = asyncio.Event()
 
-    async def __call__(self, record: Record) -> None:
+    async def __call__(self, record: Record, turn: Turn) -> None:
+        async with turn:
+            self.add(record)
+
+    def add(self, record: Record) -> None:
+        """Keep one that somebody else was given."""
         self.records.append(record)
         self._more.set()
 
@@ -389,6 +394,16 @@ class Seen:
                 self._more.clear()
                 await self._more.wait()
         return [record.body for record in self.records]
+
+
+def trying(handle: Callable[[Record], Awaitable[None]]) -> Deliver:
+    """A `deliver` that has one way with every record."""
+
+    async def deliver(record: Record, turn: Turn) -> None:
+        async with turn:
+            await handle(record)
+
+    return deliver
 
 
 class SourceContract:
@@ -473,7 +488,7 @@ class SourceContract:
             tried.set()
             raise RuntimeError("no")
 
-        async with source.consuming(Subscription((topic,), f"{topic}-g"), failing), asyncio.timeout(PATIENCE_S):
+        async with source.consuming(Subscription((topic,), f"{topic}-g"), trying(failing)), asyncio.timeout(PATIENCE_S):
             await tried.wait()
         seen = Seen()
         async with source.consuming(Subscription((topic,), f"{topic}-g"), seen):
@@ -491,9 +506,9 @@ class SourceContract:
             assert running == 1
             await asyncio.sleep(0)
             running -= 1
-            await seen(record)
+            seen.add(record)
 
-        async with source.consuming(Subscription((topic,), f"{topic}-g"), deliver):
+        async with source.consuming(Subscription((topic,), f"{topic}-g"), trying(deliver)):
             assert [b"0", b"1"] == await seen.reach(2)
 
     async def test_a_slow_partition_does_not_hold_up_another(self, source, new_topic):
@@ -506,9 +521,9 @@ class SourceContract:
         async def deliver(record: Record) -> None:
             if record.body == b"stuck":
                 await release.wait()
-            await seen(record)
+            seen.add(record)
 
-        async with source.consuming(Subscription((topic,), f"{topic}-g"), deliver):
+        async with source.consuming(Subscription((topic,), f"{topic}-g"), trying(deliver)):
             assert [b"free"] == await seen.reach(1)
             release.set()
             assert [b"free", b"stuck", b"after"] == await seen.reach(3)
@@ -525,7 +540,7 @@ class SourceContract:
 
         async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
             leaving = asyncio.Event()
-            consumer = group.create_task(self._consume_until(source, topic, slow, leaving))
+            consumer = group.create_task(self._consume_until(source, topic, trying(slow), leaving))
             await started.wait()
             leaving.set()
             await asyncio.sleep(0.05)

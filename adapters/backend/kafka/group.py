@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
+from functools import partial
+from math import nan
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition, errors
 
-from adapters.backend.kafka.cluster import Cluster
+from adapters.backend.kafka.cluster import LATEST, Cluster
 from adapters.backend.kafka.record import record_of
+from adapters.backend.kafka.sticky import sticky
 from adapters.backend.kafka.wire import AWAY, Settings, end
+from gateway.delivery import LAG, Delivery
 from gateway.errors import GatewayError
 from gateway.port import Deliver, Subscription
 from gateway.task import Tasks
@@ -22,60 +26,73 @@ log = logging.getLogger("polygate")
 POLL_MS = 500
 FETCH_BYTES = 8 << 20
 PARTITION_BYTES = 256 << 10
-SESSION_S = 10
 # By its heartbeat a member learns that another has joined, so this is how long a rebalance takes.
 HEARTBEAT_S = 1
 REBALANCE_S = 30
 # A partition that is taken away waits so long for its record in delivery, so that the group does not give us up meanwhile.
 GRACE_S = 20
 AGAIN_S = (0.1, 5.0)
+# How old a lag may be that is shown: a broker is asked for it.
+LAG_S = 5
 
 
 class Term:
-    """What a member does between two rebalances: each partition one record after the other, all partitions side by side."""
+    """What a member does between two rebalances: all its partitions side by side."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, deliver: Deliver) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, cluster: Cluster, subscription: Subscription, deliver: Deliver) -> None:
         self._consumer = consumer
-        self._deliver = deliver
+        self._cluster = cluster
         self._tasks = Tasks()
-        self._working: set[asyncio.Task[None]] = set()
-        self._over = asyncio.Event()
+        self._stack = ExitStack()
         self._done: dict[TopicPartition, int] = {}
         self._more = asyncio.Event()
+        self._lag: dict[TopicPartition, float] = {}
+        self._deliveries: dict[TopicPartition, Delivery] = {}
+        for one in consumer.assignment():
+            name = f"{one.topic} {one.partition}"
+            self._deliveries[one] = Delivery(subscription, deliver, name, partial(self._progress, one))
+            labels = (subscription.listener, one.topic, str(one.partition))
+            self._stack.callback(LAG.watch(partial(self._lag_of, one), *labels))
         self._tasks.spawn(self._commit(), "committing what was consumed")
+        self._tasks.spawn(self._measure(), "measuring what is still to be consumed")
 
     def take(self, found: Mapping[TopicPartition, Sequence[Any]]) -> None:
-        """Work through these; no more is fetched of their partitions until that is done."""
-        for partition, records in found.items():
-            self._consumer.pause(partition)
-            task = self._tasks.spawn(self._work(partition, records), f"consuming {partition.topic} {partition.partition}")
-            self._working.add(task)
-            task.add_done_callback(self._working.discard)
+        """Deliver these. No more is fetched of a partition that has enough."""
+        for one, records in found.items():
+            delivery = self._deliveries[one]
+            delivery.take([record_of(record) for record in records])
+            if delivery.full:
+                self._consumer.pause(one)
+                self._tasks.spawn(self._resume(one, delivery), f"waiting for room for {one.topic} {one.partition}")
 
-    async def _work(self, partition: TopicPartition, records: Sequence[Any]) -> None:
-        for record in records:
-            if not await self._deliver_one(record):
-                return
-            self._done[partition] = record.offset + 1
-            self._more.set()
-        if not self._over.is_set():
-            self._consumer.resume(partition)
+    async def _resume(self, one: TopicPartition, delivery: Delivery) -> None:
+        await delivery.room()
+        self._consumer.resume(one)
 
-    async def _deliver_one(self, record: Any) -> bool:
-        """Deliver it, again and again if it must be; False where the term is over before it is done with."""
-        pause = AGAIN_S[0]
-        while not self._over.is_set():
-            try:
-                await self._deliver(record_of(record))
-            except Exception:
-                log.exception("%s %d:%d is delivered again in %.1f s", record.topic, record.partition, record.offset, pause)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._over.wait()
-                pause = min(pause * 2, AGAIN_S[1])
-            else:
-                return True
-        return False
+    def _progress(self, one: TopicPartition, at: int) -> None:
+        self._done[one] = at
+        self._more.set()
+
+    def _lag_of(self, one: TopicPartition) -> float:
+        return self._lag.get(one, nan)
+
+    async def _measure(self) -> None:
+        while True:
+            for topic in {one.topic for one in self._deliveries}:
+                try:
+                    async with asyncio.timeout(LAG_S):
+                        await self._measure_topic(topic)
+                except AWAY as error:
+                    log.debug("what is still to be consumed of %s is not known now: %r", topic, error)
+            await asyncio.sleep(LAG_S)
+
+    async def _measure_topic(self, topic: str) -> None:
+        ends = await self._cluster.offsets(topic, LATEST)
+        for one, delivery in self._deliveries.items():
+            if one.topic == topic and one.partition in ends:
+                first = delivery.first
+                at = await self._consumer.position(one) if first is None else first
+                self._lag[one] = max(ends[one.partition] - at, 0)
 
     async def _commit(self) -> None:
         while True:
@@ -100,11 +117,12 @@ class Term:
             raise
 
     async def finish(self, grace: float, within: float) -> None:
-        """Let what is in delivery come to its end, commit what is done with, and leave the rest to whoever is next."""
-        self._over.set()
-        if self._working:
-            await asyncio.wait(set(self._working), timeout=grace)
-        await self._tasks.__aexit__()
+        """Let what is being tried come to its end, commit what is done with, and leave the rest to whoever is next."""
+        try:
+            await asyncio.gather(*(delivery.leave(grace) for delivery in self._deliveries.values()))
+        finally:
+            self._stack.close()
+            await self._tasks.__aexit__()
         try:
             async with asyncio.timeout(within):
                 await self._commit_done()
@@ -124,6 +142,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
         self._consumer: AIOKafkaConsumer | None = None
         self._term: Term | None = None
         self._tried = asyncio.Event()
+        # For as long as it is a member, through every connection: what it had is what it should get again.
+        self._sticky = sticky()
 
     async def __aenter__(self) -> Self:
         tasks = await self._stack.enter_async_context(Tasks())
@@ -164,7 +184,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
             isolation_level="read_committed",
             fetch_max_bytes=FETCH_BYTES,
             max_partition_fetch_bytes=PARTITION_BYTES,
-            session_timeout_ms=SESSION_S * 1000,
+            partition_assignment_strategy=[self._sticky],
+            group_instance_id=self._subscription.instance,
+            session_timeout_ms=int(self._subscription.session * 1000),
             heartbeat_interval_ms=HEARTBEAT_S * 1000,
             rebalance_timeout_ms=REBALANCE_S * 1000,
         )
@@ -196,9 +218,11 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
         """Called by the library after a rebalance, before a record is fetched."""
         if self._consumer is None:
             return
+        # The library has this for its assignment, and forgets to call it (aiokafka issue 1176).
+        self._sticky.on_generation_assignment(self._consumer._coordinator.generation)  # noqa: SLF001
         if self._subscription.start == "latest":
             await self._settle(self._consumer, assigned)
-        self._term = Term(self._consumer, self._deliver)
+        self._term = Term(self._consumer, self._cluster, self._subscription, self._deliver)
         self._tried.set()
 
     async def _settle(self, consumer: AIOKafkaConsumer, assigned: set[TopicPartition]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from uuid import uuid4
 
 import pytest
@@ -18,9 +18,11 @@ from adapters.backend.kafka.courier import LATE
 from adapters.backend.kafka.record import RECORD_OVERHEAD, Quiet
 from gateway.errors import BackendError, GatewayError, Outcome, Reason
 from gateway.message import Headers, Message
-from gateway.port import Record, Subscription
+from gateway.port import Subscription
 from gateway.status import outcome_of
+from gateway.topic.shelf import Shelf
 from tests.contract.log import PATIENCE_S, LogContract, Seen, SourceContract, everything, fill, soon, take
+from tests.contract.state import MAX_BYTES, SharedContract, StateContract
 
 
 def config(bootstrap: str, **fields) -> Config:
@@ -71,6 +73,35 @@ class TestSource(SourceContract):
     @pytest.fixture
     async def new_topic(self, new_topic):
         return new_topic
+
+
+def shelf(log, topic, **settings):
+    return Shelf(log, topic, **{"max_bytes": MAX_BYTES, "max_age": 86_400, **settings})
+
+
+class TestState(StateContract, SharedContract):
+    """The contract of a state in a topic that several gateways share."""
+
+    @pytest.fixture
+    async def opened(self, kafka):
+        topic = f"state-{uuid4().hex}"
+
+        @asynccontextmanager
+        async def opened():
+            async with config(kafka).build() as log, shelf(log, topic) as state:
+                yield state
+
+        return opened
+
+    async def test_a_topic_that_keeps_too_little_is_refused(self, kafka, log, new_topic):
+        plain, wide = await new_topic(), await new_topic(partitions=3)
+        short = f"short-{uuid4().hex}"
+        await log.make_compacted(short, 3600)
+        await log.make_compacted(short, 1800)
+        for topic, seconds in ((plain, 1), (wide, 1), (short, 7200)):
+            with pytest.raises(BackendError) as caught:
+                await log.make_compacted(topic, seconds)
+            assert Reason.REFUSED == caught.value.reason
 
 
 async def ends_with(awaitable) -> tuple[Reason, Outcome]:
@@ -261,48 +292,6 @@ async def test_a_reader_of_a_topic_that_was_deleted_says_so(log, kafka, new_topi
         await admin.close()
         # What comes meanwhile is nothing.
         assert REFUSED == await ends_with(take(reader, 1))
-
-
-async def test_members_of_a_group_share_the_partitions_and_lose_nothing(log, kafka, new_topic):
-    topic = await new_topic(partitions=4)
-    subscription = Subscription((topic,), f"{topic}-g")
-    await asyncio.gather(*(log.append(topic, Message(b"%d" % number, key=b"%d" % number), soon()) for number in range(200)))
-    seen = [Seen(), Seen()]
-
-    async def slowly(record: Record) -> None:
-        await asyncio.sleep(0.05)
-        await seen[0](record)
-
-    async with log.consuming(subscription, slowly):
-        await seen[0].reach(10)
-        async with config(kafka).build() as other, other.consuming(subscription, seen[1]):
-            await seen[1].reach(1)
-            await until(lambda: len(seen[0].records) + len(seen[1].records) >= 200)
-    everyone = [record.body for one in seen for record in one.records]
-    assert sorted(b"%d" % number for number in range(200)) == sorted(everyone)
-
-
-async def test_a_member_that_dies_leaves_what_it_did_not_finish_to_the_next(kafka, log, new_topic):
-    topic = await new_topic()
-    await fill(log, topic, 3)
-    subscription = Subscription((topic,), f"{topic}-g")
-    reached = asyncio.Event()
-    first = []
-
-    async def stuck(record: Record) -> None:
-        first.append(record.offset)
-        if record.offset == 1:
-            reached.set()
-            await asyncio.Event().wait()
-
-    async with config(kafka, stop_timeout=0.1).build() as dying, dying.consuming(subscription, stuck):
-        async with asyncio.timeout(PATIENCE_S):
-            await reached.wait()
-    assert [0, 1] == first
-    seen = Seen()
-    async with log.consuming(subscription, seen):
-        await seen.reach(2)
-    assert [1, 2] == [record.offset for record in seen.records]
 
 
 async def test_a_broker_that_hangs_makes_outcomes_unknown_and_then_is_known_to_be_away(broker):

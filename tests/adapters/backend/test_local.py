@@ -21,7 +21,7 @@ from gateway.topic.ask import AskTo
 from gateway.topic.log import CORRELATION, REPLY_TO
 from gateway.topic.publish import PublishTo
 from gateway.topic.tail import TailTo
-from tests.contract.log import Seen, everything, fill, soon, take
+from tests.contract.log import Seen, everything, fill, soon, take, trying
 
 
 def config(path: Path | str, **settings: object) -> Config:
@@ -281,7 +281,7 @@ class TestVerbs:
                 assert headers.get(CORRELATION)
 
             ask = local.handler(Target("r", AskTo(backend="b", ask="asked", reply_to="answered")))
-            async with local.consuming(Subscription(("asked",), "g"), answer):
+            async with local.consuming(Subscription(("asked",), "g"), trying(answer)):
                 exchange = Memory(Message(b"12", JSON))
                 await ask(exchange)
             assert [b"1212"] == [message.body for message in exchange.replies]

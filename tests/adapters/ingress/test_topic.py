@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from itertools import count
 
 import pytest
 
 from adapters.ingress.topic import Config
-from gateway.errors import BackendError, CallerError, Outcome, Reason
+from gateway.breaker import Breaker
+from gateway.delivery import Delivery
+from gateway.errors import BackendError, CallerError, GatewayError, Outcome, Reason
 from gateway.exchange import EndOfMessages
 from gateway.message import JSON, NO_HEADERS, PROBLEM, Headers, Message
 from gateway.port import Record, View
@@ -17,21 +21,52 @@ from gateway.route import Endpoint, Table
 from gateway.topic.log import CORRELATION, ERROR, REPLY_TO
 
 
+class Guarded:
+    """A backend that has a breaker, or none."""
+
+    breaker: Breaker | None = None
+
+
+BACKEND = Guarded()
+
+
 class Topics:
-    """A source whose records the test delivers, and which keeps what is produced to it."""
+    """A source of one partition, whose records the test takes to it, and which keeps what is produced to it."""
 
     def __init__(self):
         self.view: View | None = None
         self.subscription = None
-        self.deliver = None
+        self.done = 0
         self.produced: list[tuple[str, Message]] = []
-        self.failures: list[BackendError] = []
+        self.failures: list[GatewayError] = []
+        self._taken = count()
+        self._more = asyncio.Event()
+        self._delivery: Delivery | None = None
 
     @asynccontextmanager
     async def consuming(self, subscription, deliver):
-        self.subscription, self.deliver = subscription, deliver
+        self.subscription = subscription
+        self._delivery = Delivery(subscription, deliver, "asked 3", self._progress)
         yield
-        self.deliver = None
+        await self._delivery.leave(None)
+
+    def _progress(self, at):
+        self.done = at
+        self._more.set()
+
+    def take(self, record):
+        """Deliver a record; its offset."""
+        record = replace(record, offset=next(self._taken))
+        self._delivery.take([record])
+        return record.offset
+
+    async def deliver(self, record):
+        """Deliver a record, and wait until it is done with."""
+        offset = self.take(record)
+        async with asyncio.timeout(10):
+            while self.done <= offset:
+                self._more.clear()
+                await self._more.wait()
 
     async def produce(self, topic, message):
         if self.failures:
@@ -51,10 +86,11 @@ async def listening(handler, **settings):
         return Endpoint("-", run)
 
     table = Table(refuse)
-    table.add("topic", "", "/asked", Endpoint("route", handler))
-    view = source.view = View(find=table.find, backends={"events": source})
-    config = Config(kind="topic", backend="events", topics=("asked",), group="g", reply_to=("answered",), **settings)
-    async with config.build("work", view).serving() as address:
+    table.add("topic", "", "/asked", Endpoint("route", handler, backend="hook"))
+    view = source.view = View(find=table.find, backends={"events": source, "hook": BACKEND})
+    settings = {"kind": "topic", "backend": "events", "topics": ("asked",), "group": "g", "reply_to": ("answered",)} | settings
+    settings = {"retry": {"seconds": 0.001, "max_pause": 0.002}} | settings
+    async with Config(**settings).build("work", view).serving() as address:
         assert address is None
         yield source
 
@@ -74,7 +110,6 @@ async def echo(exchange):
 async def test_it_subscribes_to_its_topics_as_its_group():
     async with listening(echo, start="latest") as source:
         assert (("asked",), "g", "latest") == (source.subscription.topics, source.subscription.group, source.subscription.start)
-    assert source.deliver is None
 
 
 async def test_a_record_is_one_exchange_with_its_topic_as_target():
@@ -172,7 +207,7 @@ async def test_a_record_whose_backend_is_away_is_tried_until_it_is_done(error):
     assert 3 == len(ids)
 
 
-async def test_a_reply_that_cannot_be_produced_has_the_record_tried_again():
+async def test_a_reply_that_cannot_be_produced_is_produced_again_and_its_record_not_tried_again():
     runs = []
 
     async def handler(exchange):
@@ -182,84 +217,67 @@ async def test_a_reply_that_cannot_be_produced_has_the_record_tried_again():
     async with listening(handler) as source:
         source.failures.append(BackendError(Reason.UNREACHABLE, "away"))
         await source.deliver(record(**ASKING))
-    assert (2, 1) == (len(runs), len(source.produced))
+    assert (1, 1) == (len(runs), len(source.produced))
 
 
-async def test_cancelling_ends_the_tries():
-    async def away(_exchange):
-        raise BackendError(Reason.UNREACHABLE, "away")
-
-    async with listening(away) as source, asyncio.TaskGroup() as group:
-        task = group.create_task(source.deliver(record()))
-        await asyncio.sleep(0)
-        task.cancel()
-    assert task.cancelled()
-
-
-async def test_leaving_leaves_a_record_that_waits_for_another_try_to_the_next(monkeypatch):
-    monkeypatch.setattr("adapters.ingress.topic.FIRST_PAUSE_S", 60.0)
+async def test_leaving_leaves_a_record_that_waits_for_another_try_to_the_next():
     tried = asyncio.Event()
 
     async def away(_exchange):
         tried.set()
         raise BackendError(Reason.UNREACHABLE, "away")
 
-    async with asyncio.TaskGroup() as group:
-        async with listening(away) as source:
-            delivered = group.create_task(failing(source))
-            await tried.wait()
-        async with asyncio.timeout(5):
-            assert isinstance(await delivered, TimeoutError)
+    async with asyncio.timeout(5), listening(away, retry={"seconds": 60}) as source:
+        source.take(record())
+        await tried.wait()
+    assert 0 == source.done
 
 
-async def test_leaving_cuts_off_what_outlasts_the_drain_and_lets_the_rest_end():
+async def test_leaving_lets_what_is_being_tried_end():
     begun, end = asyncio.Event(), asyncio.Event()
 
     async def slow(_exchange):
         begun.set()
         await end.wait()
 
-    async with asyncio.TaskGroup() as group:
-        async with listening(slow) as source:
-            source.view.drain_until = asyncio.get_running_loop().time() + 0.05
-            ends, late = group.create_task(failing(source)), group.create_task(failing(source))
-            await begun.wait()
-        end.set()
-        assert await ends is None
-        assert await late is None
-        begun.clear()
-        end.clear()
-        async with listening(slow) as source:
-            late = group.create_task(failing(source))
-            await begun.wait()
-        async with asyncio.timeout(5):
-            assert isinstance(await late, TimeoutError)
+    async with asyncio.timeout(5), listening(slow) as source:
+        source.take(record())
+        await begun.wait()
+        source.view.drain_until = asyncio.get_running_loop().time() + 5
+        asyncio.get_running_loop().call_later(0.01, end.set)
+    assert 1 == source.done
+
+
+async def test_leaving_cuts_off_what_outlasts_the_drain():
+    begun = asyncio.Event()
+
+    async def stuck(_exchange):
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(5), listening(stuck) as source:
+        source.take(record())
+        await begun.wait()
+        source.view.drain_until = asyncio.get_running_loop().time() + 0.05
+    assert 0 == source.done
 
 
 async def test_a_try_that_fails_while_the_listener_leaves_is_the_last():
-    begun, end = asyncio.Event(), asyncio.Event()
+    tries = []
+    end = asyncio.Event()
 
     async def away(_exchange):
-        begun.set()
+        tries.append(1)
         await end.wait()
         raise BackendError(Reason.UNREACHABLE, "away")
 
-    async with asyncio.TaskGroup() as group:
-        async with listening(away) as source:
-            source.view.drain_until = asyncio.get_running_loop().time() + 5
-            late = group.create_task(failing(source))
-            await begun.wait()
-        end.set()
-        assert isinstance(await late, BackendError)
-
-
-async def failing(source):
-    """Deliver a record, and return the error that says it was not done with."""
-    try:
-        await source.deliver(record())
-    except (BackendError, TimeoutError) as error:
-        return error
-    return None
+    async with asyncio.timeout(5), listening(away) as source:
+        source.take(record())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        source.view.drain_until = asyncio.get_running_loop().time() + 5
+        asyncio.get_running_loop().call_later(0.01, end.set)
+    assert ([1], 0) == (tries, source.done)
 
 
 async def test_a_topic_without_a_route_is_passed_over():
@@ -267,12 +285,6 @@ async def test_a_topic_without_a_route_is_passed_over():
         await source.deliver(record(topic="asked.other", **ASKING))
     ((_, message),) = source.produced
     assert "not_found" == message.headers.get(ERROR)
-
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch):
-    """Let every pause between tries be next to nothing."""
-    monkeypatch.setattr("adapters.ingress.topic.FIRST_PAUSE_S", 0.0)
 
 
 def test_a_topic_s_name_is_its_pattern():

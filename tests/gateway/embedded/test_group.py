@@ -7,11 +7,11 @@ import asyncio
 import pytest
 
 from adapters.backend.local import Config
-from gateway.embedded import group
+from gateway import delivery
 from gateway.errors import BackendError, CallerError, Reason
 from gateway.message import Message
 from gateway.port import Subscription
-from tests.contract.log import Seen
+from tests.contract.log import Seen, trying
 
 ONE = Subscription(("t",), "g")
 
@@ -24,7 +24,7 @@ async def local():
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(group, "BACKOFF_S", (0.001, 0.002))
+    monkeypatch.setattr(delivery, "AGAIN_S", (0.001, 0.002))
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no"), CallerError(Reason.INVALID, "no"), BackendError(Reason.UNREACHABLE, "no")])
@@ -36,17 +36,17 @@ async def test_a_delivery_that_fails_is_tried_again_before_the_next_record(local
         tries.append(record.offset)
         if len(tries) < 5:
             raise error
-        await seen(record)
+        seen.add(record)
 
     await local.produce("t", Message(b"0"))
     await local.produce("t", Message(b"1"))
-    async with local.consuming(ONE, deliver):
+    async with local.consuming(ONE, trying(deliver)):
         assert [b"0", b"1"] == await seen.reach(2)
     assert [0, 0, 0, 0, 0, 1] == tries
 
 
 async def test_leaving_does_not_wait_for_a_delivery_to_be_tried_again(local, monkeypatch):
-    monkeypatch.setattr(group, "BACKOFF_S", (3600, 3600))
+    monkeypatch.setattr(delivery, "AGAIN_S", (3600, 3600))
     tried = asyncio.Event()
 
     async def deliver(record):
@@ -54,7 +54,7 @@ async def test_leaving_does_not_wait_for_a_delivery_to_be_tried_again(local, mon
         raise RuntimeError("no")
 
     await local.produce("t", Message(b"0"))
-    async with asyncio.timeout(10), local.consuming(ONE, deliver):
+    async with asyncio.timeout(10), local.consuming(ONE, trying(deliver)):
         await tried.wait()
 
 
@@ -69,7 +69,7 @@ async def test_leaving_in_the_middle_of_a_batch_starts_no_other_record(local):
         begun.set()
         await release.wait()
 
-    async with local.consuming(ONE, deliver):
+    async with local.consuming(ONE, trying(deliver)):
         await begun.wait()
         asyncio.get_running_loop().call_later(0.01, release.set)
     assert [0] == delivered
@@ -84,7 +84,7 @@ async def test_a_consumer_that_is_cut_off_while_it_leaves_does_not_commit_what_d
         await asyncio.Event().wait()
 
     async def consume():
-        async with local.consuming(ONE, hanging):
+        async with local.consuming(ONE, trying(hanging)):
             await begun.wait()
 
     with pytest.raises(TimeoutError):
