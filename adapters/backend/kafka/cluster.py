@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from types import MappingProxyType
 from typing import Any, Self
 from weakref import WeakValueDictionary
 
@@ -37,6 +38,7 @@ NONE = -1
 READ_COMMITTED = 1
 NO_LEADER = -1
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
 _TOPIC = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9._-]{1,249}\Z")
 
 Leaders = Mapping[int, int]
@@ -204,7 +206,7 @@ class Cluster:
         loop = asyncio.get_running_loop()
         found = await self._topic(topic)
         if found is None and self._settings.create is not None:
-            await self._make(topic, *self._settings.create)
+            await self.make(topic, *self._settings.create)
             found = {}
         # Made a moment ago, by us or by others, a topic is known to each broker a little later.
         for _ in range(ABSENT_TRIES if found is None else MADE_TRIES):
@@ -233,10 +235,23 @@ class Cluster:
             raise error(topic)
         return {partition: leader for _, partition, leader, *_ in sorted(partitions, key=lambda one: one[1])}
 
-    async def _make(self, topic: str, partitions: int, replication: int) -> None:
+    @property
+    def size(self) -> int:
+        """How many brokers it has."""
+        return len(self._nodes)
+
+    async def has(self, topic: str) -> bool:
+        """Whether a topic is there now. Makes none."""
+        return await self._topic(topic) is not None
+
+    async def make(self, topic: str, partitions: int, replication: int, settings: Mapping[str, str] = NOTHING) -> None:
+        """Make a topic; a no-op where it is there. BackendError(REFUSED) where the broker does not."""
         request = CreateTopicsRequest(
-            [(topic, partitions, replication, [], [])], int(self._settings.request_s * 1000), validate_only=False
+            [(topic, partitions, replication, [], list(settings.items()))],
+            int(self._settings.request_s * 1000),
+            validate_only=False,
         )
+        self._absent.pop(topic, None)
         for _ in range(2):
             ((_, code, *_),) = (await self.ask(request, self._controller)).topic_errors
             error = errors.for_code(code)
