@@ -11,7 +11,19 @@ from tests.chaos.fault import FAULTS, Fault
 from tests.chaos.ledger import Told, Verdict
 from tests.chaos.run import Brokers, broken, once
 
-COLUMNS = ("acknowledged", "failed", "refused", "unknown", "stored", "dropped", "lost", "phantom", "duplicate", "reordered")
+COLUMNS = (
+    "acknowledged",
+    "accepted",
+    "failed",
+    "refused",
+    "unknown",
+    "stored",
+    "dropped",
+    "lost",
+    "phantom",
+    "duplicate",
+    "reordered",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

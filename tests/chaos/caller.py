@@ -15,7 +15,7 @@ from google.rpc import error_details_pb2, status_pb2
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
-from tests.chaos.ledger import Attempt, Told
+from tests.chaos.ledger import ONCE, Attempt, Told
 from tests.system.client import Rpc
 
 ANSWER_S = 20
@@ -154,7 +154,7 @@ class Writer:
     async def _written(self, number: int, stop: asyncio.Event) -> Result:
         """In the mode `once` the same record with the same key is tried until its outcome is known."""
         record = f"{self._name}/{number}"
-        token = record if self._mode == "once" else None
+        token = record if self._mode == ONCE else None
         result = await self._wire.write(self._mode, self._name, record, token)
         while token is not None and result[0] is not Told.ACKNOWLEDGED and not stop.is_set():
             await asyncio.sleep(PAUSE_S)

@@ -166,7 +166,7 @@ async def rebalance(rig: Rig) -> None:
     await rig.pause(0.5, 1)
 
 
-ACKS = ("broker", "stored", "fallback", "none")
+ACKS = ("broker", "once", "stored", "fallback", "none")
 
 FAULTS = {
     fault.name: fault
@@ -184,8 +184,8 @@ FAULTS = {
         Fault("slow", weather(Weather.SLOW), ("proxied",), ACKS),
         Fault("rebalance", rebalance, ("kafka",), ("through",)),
         Fault("consumer-killed", kill_gateway, ("kafka", "local"), ("through",)),
-        Fault("disk-full", fill_disk, ("local", "kafka"), ("broker", "stored"), disk_mib=2),
-        Fault("fdatasync-fails", fail_sync, ("local", "kafka"), ("broker", "stored")),
+        Fault("disk-full", fill_disk, ("local", "kafka"), ("broker", "once", "stored"), disk_mib=2),
+        Fault("fdatasync-fails", fail_sync, ("local", "kafka"), ("broker", "once", "stored")),
         Fault("clock-steps", step_clock, ("kafka", "local"), ACKS),
         Fault("cut", weather(Weather.CUT, Weather.CUT, Weather.CUT, least=0.05, most=0.3), ("proxied",), ACKS),
     )

@@ -20,6 +20,8 @@ class Told(StrEnum):
     """No connection was to be had: nothing was sent, and nobody answered."""
 
 
+ONCE = "once"
+"""The mode whose records have idempotency keys."""
 KEPT = {Told.ACKNOWLEDGED, Told.STORED}
 """After these a record must be there."""
 ABSENT = {Told.FAILED, Told.REFUSED}
@@ -52,6 +54,8 @@ class Verdict:
     lost: list[str] = field(default_factory=list)
     phantom: list[str] = field(default_factory=list)
     duplicate: list[str] = field(default_factory=list)
+    twice: list[str] = field(default_factory=list)
+    """Those of them that had an idempotency key."""
     reordered: list[str] = field(default_factory=list)
     strange: list[str] = field(default_factory=list)
     """In the topic, and in nobody's ledger."""
@@ -64,6 +68,7 @@ class Verdict:
             self.lost + other.lost,
             self.phantom + other.phantom,
             self.duplicate + other.duplicate,
+            self.twice + other.twice,
             self.reordered + other.reordered,
             self.strange + other.strange,
         )
@@ -85,6 +90,7 @@ def verdict(attempts: Sequence[Attempt], found: Iterable[Sequence[str]]) -> Verd
         if attempt.told in ABSENT and present:
             result.phantom.append(attempt.id)
     result.duplicate = [one for one, count in times.items() if count > 1]
+    result.twice = [one for one in result.duplicate if one in known and known[one].mode == ONCE]
     result.strange = [one for one in times if one not in known]
     result.reordered = [one for ids in partitions for one in _turned(ids, known)]
     return result

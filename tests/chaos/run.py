@@ -70,5 +70,6 @@ def broken(result: Verdict) -> list[str]:
     return [
         *(f"lost: {one}" for one in result.lost),
         *(f"phantom: {one}" for one in result.phantom),
+        *(f"twice for one idempotency key: {one}" for one in result.twice),
         *(f"strange: {one}" for one in result.strange),
     ]

@@ -37,6 +37,12 @@ def test_what_is_there_twice_is_a_duplicate_in_whichever_partition():
     assert ["w/1"] == result.duplicate
 
 
+def test_a_duplicate_that_had_an_idempotency_key_is_told_apart():
+    mine = [Attempt("once", "o", 1, Told.ACKNOWLEDGED), Attempt("broker", "w", 1, Told.ACKNOWLEDGED)]
+    result = verdict(mine, [["o/1", "o/1", "w/1", "w/1"]])
+    assert (["o/1", "w/1"], ["o/1"]) == (result.duplicate, result.twice)
+
+
 def test_a_record_behind_one_that_was_written_after_its_answer_is_reordered():
     result = verdict(attempts(Told.ACKNOWLEDGED, Told.ACKNOWLEDGED, Told.ACKNOWLEDGED), [["w/2", "w/1", "w/3"]])
     assert ["w/1"] == result.reordered
