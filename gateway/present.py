@@ -9,9 +9,9 @@ from functools import lru_cache
 from gateway.codec import MESSAGE, Contract, Format, Rule, Type
 from gateway.errors import CallerError
 from gateway.framing import NDJSON, SSE
-from gateway.message import JSON, Message
+from gateway.message import JSON, Message, Notice
 from gateway.port import TargetConfig
-from gateway.topic.event import EVENT, RECEIPT, mapped, plain
+from gateway.topic.event import EVENT, RECEIPT, mapped, named, plain
 from gateway.topic.tail import TailTo
 from gateway.transcode import Transcode, apart, transcode, upload
 from gateway.translate import Present, Translate, downloading, picking, presenting
@@ -83,8 +83,7 @@ def translation(
     that has been seen to.
     """
     target = formats[to.format]
-    # A tail's `format` is that of its records; what is asked of it is in JSON whatever they are.
-    asked = formats["json"] if isinstance(to, TailTo) else target
+    asked = formats["json"] if to.own else target
     kind = contract.request if contract is not None else None
     http = rule is not None and rule.http
     requests: dict[str, Transcode] = {}
@@ -109,7 +108,9 @@ def translation(
         replies[SSE] = replies[JSON] if target.opaque else _bare(formats, formats["json"], to, contract)
         replies[NDJSON] = replies[JSON]
     opaque = target.opaque and to.verb == "call"
-    return Translate(requests, replies, asked.content_types[0], query=http, otherwise=otherwise, opaque=opaque)
+    told = notices(formats, contract, protocol) if isinstance(to, TailTo) else {}
+    content_type = asked.content_types[0]
+    return Translate(requests, replies, content_type, query=http, otherwise=otherwise, opaque=opaque, notices=told)
 
 
 def _whatever(translated: Transcode) -> Callable[[str], Transcode]:
@@ -130,7 +131,9 @@ def _responses(formats: Mapping[str, Format], target: Format, kind: Type, rule: 
     return {} if pick is None else {JSON: picking(read, pick, formats["json"].codec(None).encode)}
 
 
-def opening(formats: Mapping[str, Format], contract: Contract | None, rule: Rule, *, merging: bool) -> Translate:
+def opening(
+    formats: Mapping[str, Format], contract: Contract | None, rule: Rule, *, merging: bool, protocol: str = ""
+) -> Translate:
     """Both directions between a caller and what opens its messages, where they are JSON. `merging`: path and query are made
     part of the message; else they stay where they are, for there is an expression to fetch them.
     """
@@ -147,12 +150,40 @@ def opening(formats: Mapping[str, Format], contract: Contract | None, rule: Rule
         replies.update({name: presenting(shown, name) for name in _names(form)})
     replies[SSE] = replies[NDJSON] = replies[JSON]
     otherwise = _whatever(requests[JSON]) if rule.http and not rule.body else None
-    return Translate(requests, replies, JSON, query=rule.http, otherwise=otherwise)
+    told = notices(formats, contract, protocol)
+    return Translate(requests, replies, JSON, query=rule.http, otherwise=otherwise, notices=told)
 
 
 def opened(formats: Mapping[str, Format], to: TargetConfig, contract: Contract | None) -> Translate:
-    """Both directions between what opens messages and the target."""
-    return replace(translation(formats, to, contract, "", None), shown=JSON)
+    """Both directions between what opens messages and the target. Notices go through to the caller's side as they are."""
+    return replace(translation(formats, to, contract, "", None), shown=JSON, notices={})
+
+
+def notices(formats: Mapping[str, Format], contract: Contract | None, protocol: str) -> Mapping[str, Present]:
+    """What the gateway says amid events, for each media type of them: {"cursor": ..., "gap": {...}}, which is what an Event with
+    a gap is in JSON too. In an event stream it has a name of its own, and its data is the object alone.
+    """
+    json = formats["json"]
+    plain: Present = lambda notice: _noted(notice, JSON, named(notice))  # noqa: E731
+    told = {JSON: plain, NDJSON: plain, SSE: lambda notice: _noted(notice, JSON, notice.body)}
+    if contract is None or contract.reply.name != EVENT:
+        return told
+
+    def mapping(form: Format, name: str) -> Present:
+        encode, read = form.codec(contract.reply).encode, json.codec(None).decode
+        return lambda notice: _noted(notice, name, encode(read(named(notice))))
+
+    return told | {
+        name: mapping(form, name)
+        for form in formats.values()
+        if form.typed or (form is json and protocol in _RPC)
+        for name in _names(form)
+    }
+
+
+def _noted(notice: Message, content_type: str, body: bytes) -> Notice:
+    assert isinstance(notice, Notice)  # noqa: S101  nothing else is presented by these
+    return Notice(body, content_type, cursor=notice.cursor, name=notice.name)
 
 
 def _reply(

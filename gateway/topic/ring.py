@@ -37,6 +37,9 @@ class Ring:
         self._came: list[float] = []
         self._latest: dict[bytes, int] | None = None
 
+    def __len__(self) -> int:
+        return len(self._records)
+
     @property
     def end(self) -> int:
         """The sequence number of the next record."""

@@ -157,7 +157,7 @@ async def test_a_follower_that_falls_out_of_the_ring_misses_nothing(log, feeds, 
             log.put("t", Message(b"%d" % number))
             assert [b"%d" % number] == await take(quick, 1)
         assert feed.ring.first > 1
-        assert len(feed._ring) <= records
+        assert len(feed.ring) <= records
         assert [b"%d" % number for number in range(1, 100)] == await take(slow, 99)
 
 
