@@ -37,16 +37,16 @@ class Binding:
     policies: tuple[PolicyConfig, ...]
     limit: int | None
     """The largest message that a listener of the protocol takes, in bytes; None where one has no limit of its own."""
-    where: Where
+    where: Where = field(compare=False)
     rule: Rule = MESSAGE
     """How its requests stand for messages."""
-    origin: str = ""
+    origin: str = field(default="", compare=False)
     """Where the call is written: file:line of the config, or of the .proto whose annotation gives it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedRoute:
-    """A route that fits."""
+    """A route that fits. Two are equal where they do the same, wherever they are written."""
 
     name: str
     to: TargetConfig
@@ -55,16 +55,16 @@ class PlannedRoute:
     target_contract: Contract | None
     """What the target's mean: the same, unless a policy between them builds one from the other."""
     bindings: tuple[Binding, ...]
-    where: Where
+    where: Where = field(compare=False)
     """Where it is written, or the service that it follows from."""
-    example: Mapping[str, Any]
+    example: Mapping[str, Any] = field(compare=False)
     condition: Condition | None = None
     """Which of the calls that fit its patterns it takes; None for all."""
     method_override: bool = False
     """A POST may say another method in X-HTTP-Method-Override."""
     generated: bool = False
     """It follows from an entry of `services:`."""
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[LeftOut, ...] = field(default=(), compare=False)
     """The calls that would be its own, and cannot be served."""
 
 

@@ -91,7 +91,7 @@ Bind = Callable[[Value, Given], Value]
 
 
 class Type(Protocol):
-    """One message type of a contract, compiled when the config is loaded."""
+    """One message type of a contract, compiled when the config is loaded. Two are equal where they mean the same."""
 
     name: str
     fields: tuple[str, ...]
@@ -188,9 +188,9 @@ class Contract:
     many: Many
     safe: bool = False
     """Calling it changes nothing (idempotency_level = NO_SIDE_EFFECTS)."""
-    http: tuple[HttpBinding, ...] = ()
+    http: tuple[HttpBinding, ...] = field(default=(), compare=False)
     """The HTTP calls that its annotations give it."""
-    tell: Tell = lambda _name, _body: None
+    tell: Tell = field(default=lambda _name, _body: None, compare=False)
     """Opens a message of any type of its files: a detail of an error, say."""
 
 

@@ -18,7 +18,7 @@ from gateway.port import BackendConfig, ListenerConfig, TargetConfig
 from gateway.remedy import did_you_mean, validated
 from gateway.source import Source, Where
 
-VERBS = ("call", "publish", "ask", "tail")
+VERBS = ("call", "publish", "ask", "results", "tail")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,8 @@ class Config:
     routes: list[Route] = field(default_factory=list)
     contracts: Contracts = NO_CONTRACTS
     formats: dict[str, Format] = field(default_factory=dict)
+    paths: tuple[Path, ...] = ()
+    """The files and folders that it was loaded from."""
     broken: set[str] = field(default_factory=set)
     """The sections in which something is wrong: what may only follow from that is not told as well."""
 
@@ -69,9 +71,10 @@ def load(paths: Path | Sequence[Path], environment: Mapping[str, str] | None = N
     """Read and validate config files, as one. Raises ConfigError where they are no config at all; other problems are in its
     source.
     """
-    source = read_all((paths,) if isinstance(paths, Path) else paths, environment)
+    paths = (paths,) if isinstance(paths, Path) else tuple(paths)
+    source = read_all(paths, environment)
     value = cast("dict[str, Any]", source.value)
-    config = Config(source, FileConfig.model_construct(listeners={}))
+    config = Config(source, FileConfig.model_construct(listeners={}), paths=paths)
     config.broken |= {str(where[0]) for where in source.unfilled if where}
     routes = _file(config, value)
     config.formats = dict(_formats())
@@ -133,7 +136,7 @@ def _file(config: Config, value: Mapping[str, Any]) -> list[tuple[Where, RouteCo
         if name not in FileConfig.model_fields:
             source.wrong((name,), f"unknown field{did_you_mean(name, FileConfig.model_fields)}")
     pieces: dict[str, Any] = {}
-    for name in ("contracts", "policies", "documents", "state", "spool", "drain"):
+    for name in ("contracts", "policies", "documents", "state", "spool", "drain", "reload"):
         if value.get(name) is not None:
             piece = validated(source, FileConfig, {"listeners": {"-": {}}, name: value[name]}, ())
             pieces |= {} if piece is None else {name: getattr(piece, name)}

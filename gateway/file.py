@@ -26,6 +26,17 @@ class DrainConfig(Part):
     """Seconds within which every exchange must have ended, from the signal on."""
 
 
+class ReloadConfig(Part):
+    """When the config is loaded anew by itself. SIGHUP, and POST /reload on an admin listener, do it at any time."""
+
+    watch: bool = False
+    """Whenever a file that it is made of has changed: the config's own, its secrets, contracts, schemas and certificates. Off
+    unless told, for a change of several files that is only half on the disk may be a config too.
+    """
+    every: float = Field(default=2.0, ge=0.1, le=3600)
+    """Seconds between two looks at the files. A change is loaded once they have stood still from one look to the next."""
+
+
 class DocumentsConfig(Part):
     """What OpenAPI and AsyncAPI say of the whole."""
 
@@ -234,3 +245,5 @@ class FileConfig(Part):
     """Where records wait that were acknowledged with `stored`."""
     drain: DrainConfig = DrainConfig()
     """How the gateway stops."""
+    reload: ReloadConfig = ReloadConfig()
+    """When the config is loaded anew."""

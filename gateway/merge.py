@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gateway.source import ConfigError, Problem, Source, Where, path_text, read
+from gateway.source import ConfigError, Problem, Source, Where, look, path_text, read
 
 _NO_CONFIG = "a config is a mapping with `listeners`, `backends` and `routes`; `polygate init` writes one"
 _ENDINGS = frozenset({".yaml", ".yml"})
@@ -19,7 +19,7 @@ def read_all(paths: Sequence[Path], environment: Mapping[str, str] | None = None
     """
     sources: list[Source] = []
     problems: list[Problem] = []
-    inputs = {path for path in paths if path.is_dir()}
+    inputs = {path: look(path) for path in paths if path.is_dir()}
     for path in paths:
         files = list(_files(path))
         if not files:

@@ -36,12 +36,16 @@ class Written:
         return {**handler(schema), "pattern": self.pattern}
 
 
-class Part(BaseModel):
+class Part(BaseModel):  # noqa: PLW1641  pydantic makes the hash of a frozen model
     """A piece of the config. Frozen; an unknown field is an error; field docs come from the descriptions."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
     )
+
+    def __eq__(self, other: object) -> bool:
+        """Whether another says the same, whatever has been built of either."""
+        return type(self) is type(other) and self.__dict__ == other.__dict__
 
     @field_validator("*", mode="before")
     @classmethod

@@ -6,9 +6,11 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import EndOfMessages, Exchange, Handler, Wrapper, first
+from gateway.inside import Inside
 from gateway.message import NO_HEADERS, Headers, Message
 from gateway.policy import Guard, Policy
 from gateway.status import failure
@@ -31,12 +33,28 @@ def _around(policy: Policy, forward: Handler) -> Handler:
     return lambda exchange: run(exchange, forward)
 
 
-def conversation(policies: Sequence[Policy], handler: Handler) -> Handler:
+class Turn:
+    """What the next message of the conversations of one call runs: a reload changes it under those that go on."""
+
+    __slots__ = ("handler", "inside")
+
+    def __init__(self, handler: Handler) -> None:
+        self.handler = handler
+        self.inside = Inside()
+        """The conversations."""
+
+
+def messages(policies: Sequence[Policy], handler: Handler) -> Handler:
+    """What each message of a conversation runs. `handler` is `answerable`, so that one's defect is not the end of the others."""
+    return pipeline([policy for policy in policies if policy.guards is not Guard.CALL], handler)
+
+
+def conversation(policies: Sequence[Policy], handler: Handler | Turn) -> Handler:
     """For a caller that may send many to a target that answers one with one: what guards the call stands around the whole,
-    what guards messages around each. `handler` is `answerable`, so that one message's defect is not the end of the others.
+    what guards messages around each.
     """
-    inner = pipeline([policy for policy in policies if policy.guards is not Guard.CALL], handler)
-    outer = pipeline([policy for policy in policies if policy.guards is not Guard.MESSAGE], each(inner))
+    turn = handler if isinstance(handler, Turn) else Turn(messages(policies, handler))
+    outer = pipeline([policy for policy in policies if policy.guards is not Guard.MESSAGE], each(turn))
 
     async def run(exchange: Exchange) -> None:
         await outer(Wrapper(exchange, replace(exchange.call, each=True)))
@@ -52,17 +70,42 @@ def answerable(handler: Handler) -> Handler:
             await handler(exchange)
         except GatewayError:
             raise
-        except EndOfMessages as error:
-            raise GatewayError(Reason.MALFORMED, "a message was expected, and none came") from error
         except (Exception, asyncio.CancelledError) as error:
-            # Cancelled by nobody: a library's future was. It would end a task without a word, and its caller would wait for ever.
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-                raise
-            log.exception("exchange %s failed", exchange.call.id)
-            raise GatewayError(Reason.BUG, f"something went wrong here ({exchange.call.id})") from error
+            raise _answer(exchange, error, asyncio.current_task()) from error
 
     return run
+
+
+def admitted(inside: Inside, handler: Handler, *, lasting: bool) -> Handler:
+    """`answerable`, and inside of what may leave before the gateway does. `lasting`: it may go on for ever."""
+    running = inside.running
+
+    async def run(exchange: Exchange) -> None:
+        task = asyncio.current_task()
+        running[task] = lasting
+        try:
+            await handler(exchange)
+        except GatewayError:
+            raise
+        except (Exception, asyncio.CancelledError) as error:
+            raise inside.moved(task) or _answer(exchange, error, task) from error
+        finally:
+            running.pop(task, None)
+            if inside.leaving and not running:
+                inside.left()
+
+    return run
+
+
+def _answer(exchange: Exchange, error: BaseException, task: asyncio.Task[Any] | None) -> GatewayError:
+    """What an exception that is none of ours becomes. Raises it where the exchange was cancelled."""
+    if isinstance(error, EndOfMessages):
+        return GatewayError(Reason.MALFORMED, "a message was expected, and none came")
+    # Cancelled by nobody: a library's future was. It would end a task without a word, and its caller would wait for ever.
+    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        raise error
+    log.error("exchange %s failed", exchange.call.id, exc_info=error)
+    return GatewayError(Reason.BUG, f"something went wrong here ({exchange.call.id})")
 
 
 class _Child(Wrapper):
@@ -97,16 +140,17 @@ async def _answered(child: _Child, handler: Handler) -> list[Message]:
     return child.replies
 
 
-def each(handler: Handler, limit: int = IN_FLIGHT) -> Handler:
+def each(handler: Handler | Turn, limit: int = IN_FLIGHT) -> Handler:
     """Every message of the caller becomes an exchange of its own: up to `limit` in flight, answered in order. A failed one is
     answered with the error, and the conversation goes on.
     """
+    turn = handler if isinstance(handler, Turn) else Turn(handler)
 
     async def run(exchange: Exchange) -> None:
         slots = asyncio.Semaphore(limit)
 
         async def one(message: Message, number: int, before: asyncio.Task[None] | None) -> None:
-            replies = await _answered(_Child(exchange, message, number), handler)
+            replies = await _answered(_Child(exchange, message, number), turn.handler)
             # Its turn comes once the one before has sent: mostly that is long done, and nobody waits.
             if before is not None and not before.done():
                 await asyncio.wait((before,))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from gateway import registry
 from gateway.binding import Binding, PlannedRoute
@@ -15,18 +16,68 @@ from gateway.config import Config, load
 from gateway.errors import GatewayError
 from gateway.exchange import Handler
 from gateway.fit import fitted
+from gateway.inside import Inside
 from gateway.kept import NOTHING_KEPT, Kept
 from gateway.message import Many
-from gateway.pipeline import answerable, conversation, pipeline
+from gateway.pipeline import Turn, admitted, answerable, conversation, messages, pipeline
 from gateway.policy import Policy, PolicyConfig
-from gateway.port import Backend, Target
+from gateway.port import Backend, Posts, Target
 from gateway.present import offers, opened, opening, raw, translation, uploads
 from gateway.route import Endpoint, Table, refusal
 from gateway.topic.event import EVENT
-from gateway.topic.tail import TailTo
 
 MISS = "-"
 """What metrics and logs call the route of a call that has none."""
+NO_ROUTES = Table(lambda _protocol, error: Endpoint(MISS, refusal(error)))
+"""Of a gateway that has no plan yet."""
+
+
+Ready = tuple[Turn, Handler]
+"""What conversations take their turns by, and what their next messages are to run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A route bound to its backend."""
+
+    route: PlannedRoute
+    target: Target
+    backend: Backend
+    endpoints: tuple[Endpoint, ...]
+    """Of each of its bindings, in their order."""
+    inside: Inside
+    """Its exchanges; of those of conversations, the messages."""
+    turns: Mapping[tuple[str, str], Ready]
+    """Of bindings whose callers may send many messages to be answered one by one, by protocol and call."""
+    others: tuple[Backend, ...] = ()
+    """The backends that its target sends to beside its own."""
+
+    def insides(self) -> Iterator[Inside]:
+        """Where its exchanges are, and the conversations of those that have some."""
+        yield self.inside
+        for turn, _ in self.turns.values():
+            yield turn.inside
+
+    def same(self, route: PlannedRoute, backend: Backend, others: tuple[Backend, ...], target: Target) -> bool:
+        """Whether a route is this very one, with the same backends and what is kept for it."""
+        kept = target.state is self.target.state and target.spool is self.target.spool
+        # Parts are equal to none but themselves.
+        return kept and (backend, *others) == (self.backend, *self.others) and route == self.route
+
+
+def _call(binding: Binding) -> tuple[str, str]:
+    return binding.protocol, binding.when
+
+
+def _pairs(route: PlannedRoute, before: PlannedRoute) -> Iterator[tuple[PolicyConfig, PolicyConfig]]:
+    """The policies of a route that say what they said before, each with what it was."""
+    known = {_call(binding): binding for binding in before.bindings}
+    for binding in route.bindings:
+        old = known.get(_call(binding))
+        for policy in binding.policies:
+            same = next((one for one in old.policies if one == policy), None) if old is not None else None
+            if same is not None:
+                yield policy, same
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,35 +97,86 @@ class Plan:
 
     def table(self, backends: Mapping[str, Backend], kept: Kept = NOTHING_KEPT) -> Table:
         """The router over every route, with its handlers compiled."""
+        return self.router(self.served(backends, kept).values())
+
+    def router(self, served: Iterable[Served]) -> Table:
+        """The router over served routes."""
         table = Table(self._refusing())
-        for route in self.routes:
-            target = kept.given(bound(self.config, route))
-            handler = backends[route.to.backend].handler(target)
-            for binding in route.bindings:
-                table.add(binding.protocol, binding.method, binding.pattern, self._endpoint(route, binding, handler))
+        for one in served:
+            for binding, endpoint in zip(one.route.bindings, one.endpoints, strict=True):
+                table.add(binding.protocol, binding.method, binding.pattern, endpoint)
         return table
 
-    def _endpoint(self, route: PlannedRoute, binding: Binding, handler: Handler) -> Endpoint:
+    def served(
+        self,
+        backends: Mapping[str, Backend],
+        kept: Kept = NOTHING_KEPT,
+        before: Mapping[str, Served] = MappingProxyType({}),
+    ) -> dict[str, Served]:
+        """Every route with its handlers compiled, by its name. One that says the same as `before`, and has the same backend, is
+        the same; of another the policies that say the same count on.
+        """
+        served: dict[str, Served] = {}
+        for route in self.routes:
+            backend = backends[route.to.backend]
+            target = kept.given(bound(self.config, route))
+            old = before.get(route.name)
+            posts = route.to.posts()
+            others = () if posts is None else tuple(backends[name] for name in posts.backends)
+            if old is not None and old.same(route, backend, others, target):
+                served[route.name] = replace(old, route=route)
+                continue
+            if old is not None:
+                for one, other in _pairs(route, old.route):
+                    one.inherit(other, route.name)
+            target = target if posts is None else replace(target, posts=self._posts(route, posts, backends))
+            inside, handler = Inside(), backend.handler(target)
+            made = [self._endpoint(route, binding, handler, inside, old) for binding in route.bindings]
+            turns = {_call(one): ready for one, (_, ready) in zip(route.bindings, made, strict=True) if ready is not None}
+            served[route.name] = Served(route, target, backend, tuple(endpoint for endpoint, _ in made), inside, turns, others)
+        return served
+
+    def _posts(self, route: PlannedRoute, posts: Posts, backends: Mapping[str, Backend]) -> dict[str, Handler]:
+        """What sends to the backends that a target has beside its own, by URL."""
+        found: dict[str, Handler] = {}
+        for name in posts.backends:
+            posting = self.config.backends[name].posting(name, posts.sign)
+            assert posting is not None  # noqa: S101  refused when the config is loaded
+            found[posting[0]] = backends[name].handler(Target(route.name, posting[1]))
+        return found
+
+    def _endpoint(
+        self, route: PlannedRoute, binding: Binding, handler: Handler, inside: Inside, before: Served | None
+    ) -> tuple[Endpoint, Ready | None]:
         formats, contract, rule = self.config.formats, route.contract, binding.rule
         running = [policy for policy in binding.policies if not policy.idle(binding.limit)]
         policies = [policy.build(route.name, binding.protocol) for policy in running if not policy.opens]
         marking = [policy for policy in running if policy.marks]
         # Inside the policies too, so that what observe counts is the reason that the caller is told.
-        inner = answerable(pipeline(self.inner(route, binding), handler))
-        run = conversation(policies, inner) if binding.each else pipeline(policies, inner)
-        media = offers(formats, route.to, contract, rule)
-        return Endpoint(
+        inner = pipeline(self.inner(route, binding), handler)
+        ready: Ready | None = None
+        if binding.each:
+            of_message = messages(policies, admitted(inside, inner, lasting=False))
+            known = before.turns.get(_call(binding)) if before is not None else None
+            turn = known[0] if known is not None else Turn(of_message)
+            ready = (turn, of_message)
+            run = admitted(turn.inside, conversation(policies, turn), lasting=True)
+        else:
+            run = admitted(inside, pipeline(policies, answerable(inner)), lasting=binding.many is not Many.NEITHER)
+        endpoint = Endpoint(
             route.name,
-            answerable(run),
+            run,
             binding.many,
-            media,
+            offers(formats, route.to, contract, rule),
             raw(route.to, contract, rule),
             route.condition,
             uploads(formats, route.to, contract, rule),
             _around(route.name, binding.protocol, (_observing(running), *marking)) if marking else None,
             route.method_override,
             route.to.backend,
+            route.to.awaited,
         )
+        return endpoint, ready
 
     def inner(self, route: PlannedRoute, binding: Binding) -> Sequence[Policy]:
         """What stands next to the target: one translation or, around policies that open messages, two."""
@@ -84,7 +186,7 @@ class Plan:
             return (translation(formats, route.to, contract, binding.protocol, rule),)
         merging = contract is not None or not any(policy.builds() & Many.REQUESTS for policy in opens)
         return (
-            opening(formats, contract, rule, merging=merging),
+            opening(formats, contract, rule, merging=merging, protocol=binding.protocol),
             *(policy.build(route.name, binding.protocol) for policy in opens),
             opened(formats, route.to, route.target_contract),
         )
@@ -124,8 +226,7 @@ def plan(paths: Path | Sequence[Path], environment: Mapping[str, str] | None = N
 def bound(config: Config, route: PlannedRoute) -> Target:
     """A route's target as its backend is given it."""
     form = config.formats[route.to.format]
-    # What is asked of a tail is in JSON, whatever its records are.
-    asked = config.formats["json"] if isinstance(route.to, TailTo) else form
+    asked = config.formats["json"] if route.to.own else form
     kind = route.target_contract.request if route.target_contract and (asked.typed or route.to.verb == "call") else None
     codec = asked.codec(kind if asked.typed else None)
 

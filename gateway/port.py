@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, Self, runtime_checkable
+from typing import ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from gateway.bind import Address, Listen, listen
 from gateway.breaker import Breaker
@@ -21,6 +21,18 @@ from gateway.route import Endpoint, Find
 from gateway.signature import Sign
 from gateway.state import State
 from gateway.wire import Wire
+
+
+@dataclass(frozen=True, slots=True)
+class Posts:
+    """What a target sends signed messages of its own to: paths below the URLs of backends (see `BackendConfig.posting`)."""
+
+    backends: Sequence[str]
+    sign: Sign
+    plain: bool
+    """Without TLS too."""
+    where: tuple[str, ...]
+    """The field that names the backends."""
 
 
 class TargetConfig(Part):
@@ -69,8 +81,8 @@ class TargetConfig(Part):
         """What is served with GET at each of its REST calls' paths with an id behind, by the same policies; None for nothing."""
         return None
 
-    def posts(self) -> tuple[Sequence[str], Sign] | None:
-        """The backends that it sends messages of its own to (see `BackendConfig.posting`), and what they are signed with."""
+    def posts(self) -> Posts | None:
+        """What it sends to beside its own backend."""
         return None
 
     def keeps(self) -> Mapping[tuple[str, ...], float]:
@@ -223,6 +235,13 @@ class BackendConfig(Part, ABC):
         del contract
         return {}
 
+    def posting(self, backend: str, sign: Sign) -> tuple[str, TargetConfig] | None:
+        """The URL of the backend of this name, with a slash at its end, and the target that posts signed messages to paths below
+        it (see `Target.posts`); None where it is nothing to post to.
+        """
+        del backend, sign
+        return None
+
     def owns(self) -> str | None:
         """The storage that it must have for itself alone, by one name however the config writes it; None for none."""
         return None
@@ -249,13 +268,6 @@ def _raising(_protocol: str, error: GatewayError) -> Endpoint:
 
     return Endpoint("-", refuse)
 
-    def posting(self, backend: str, sign: Sign) -> tuple[str, TargetConfig] | None:
-        """The URL of the backend of this name, with a slash at its end, and the target that posts signed messages to paths below
-        it (see `Target.posts`); None where it is nothing to post to.
-        """
-        del backend, sign
-        return None
-
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -263,6 +275,22 @@ class Document:
 
     content_type: str
     body: Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What came of loading the config anew. Whatever is wrong with it, the gateway goes on as before."""
+
+    outcome: Literal["changed", "unchanged", "refused", "busy", "stopping"]
+    """`refused`: something is wrong with it, or does not start. `busy`: it is being loaded already."""
+    changes: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    """By section (listeners, backends, routes) and by what has become of them (added, changed, ...), names."""
+    problems: Sequence[Mapping[str, object]] = ()
+    """Each with file, line, path and text."""
+
+
+Reload = Callable[[], Awaitable[Reloaded]]
+"""Load the config anew, and go on as it says then."""
 
 
 @dataclass(slots=True)
@@ -281,6 +309,8 @@ class View:
     """False from the moment that the gateway is told to stop."""
     listen: Listen = listen
     """Where a listener has its sockets from: one that takes the place of another goes on with that one's."""
+    reload: Reload | None = None
+    """None where nobody can."""
     addresses: dict[str, Address] = field(default_factory=dict)
     documents: Mapping[str, Document] = field(default_factory=dict)
     """The documents, by the paths that they are known by ("/openapi.json")."""
@@ -311,6 +341,10 @@ class ListenerConfig(Part, ABC):
     def limit(self) -> int | None:
         """The largest message that it takes, in bytes; None where it has no limit of its own."""
         return None
+
+    def uses(self) -> Sequence[str]:
+        """The backends that it is built with."""
+        return ()
 
     def asks(self) -> Sequence[str] | None:
         """Every call that it will ever make, as a route writes it under `when:`; None where that is up to its callers."""

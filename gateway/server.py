@@ -1,43 +1,45 @@
-"""The life of the process: backends connect, listeners listen, a signal comes, and all leave in the opposite order."""
+"""The running gateway: backends connect, listeners listen, other plans take the place of the first, and all leave in the end."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
-import signal
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Self, TypeVar
 
-from gateway.bind import Address
+from gateway.bind import Address, Listen, listen
+from gateway.change import Change, change, missing, said
 from gateway.description import documents, servers
 from gateway.errors import GatewayError
-from gateway.kept import Kept
-from gateway.plan import Plan
-from gateway.port import Backend, Ingress, View
+from gateway.held import Gone, HeldBackend, HeldKept, HeldListener
+from gateway.inside import Inside
+from gateway.kept import NOTHING_KEPT, Kept
+from gateway.plan import NO_ROUTES, Plan, Served
+from gateway.port import Backend, BackendConfig, ListenerConfig, Reload, View
+from gateway.source import Where
+from gateway.task import Tasks
 
 Entered = TypeVar("Entered")
 log = logging.getLogger("polygate")
 
+MAX_LEAVING = 16
+"""How many reloads may have left parts behind that have not ended yet: one more waits for the first of them."""
+_SHOWN = ("find", "refuse", "backends", "contracts", "routes", "documents", "servers")
+"""What of a view follows from the plan."""
+
 
 class StartError(Exception):
-    """The gateway could not start: a port is taken, a path cannot be written. The text says which part and why."""
+    """A part could not start: a port is taken, a path cannot be written. The text says which part and why."""
 
-
-@dataclass(slots=True)
-class Gateway:
-    """A running gateway."""
-
-    view: View
-    backends: dict[str, Backend]
-
-    @property
-    def addresses(self) -> dict[str, Address]:
-        """Where each listener listens, by name."""
-        return self.view.addresses
+    def __init__(self, where: Where, text: str) -> None:
+        what = f"{str(where[0]).removesuffix('s')} {where[1]}" if len(where) > 1 else "what the gateway keeps"
+        super().__init__(f"{what}: {text}")
+        self.where = where
+        """Its place in the config."""
+        self.text = text
 
 
 def rows(plan: Plan) -> list[dict[str, Any]]:
@@ -58,90 +60,211 @@ def rows(plan: Plan) -> list[dict[str, Any]]:
     ]
 
 
-@asynccontextmanager
-async def running(plan: Plan) -> AsyncIterator[Gateway]:
+@dataclass(slots=True)
+class _Parts:
+    """What there is by one plan; what two plans say alike is in both."""
+
+    backends: dict[str, HeldBackend] = field(default_factory=dict)
+    kept: HeldKept = field(default_factory=lambda: HeldKept(None, AsyncExitStack(), NOTHING_KEPT))
+    served: dict[str, Served] = field(default_factory=dict)
+    listeners: dict[str, HeldListener] = field(default_factory=dict)
+
+    def insides(self) -> list[Inside]:
+        return [inside for one in self.served.values() for inside in one.insides()]
+
+
+class Gateway:
     """A gateway that serves while entered. Leaving drains the listeners, all by one deadline, before backends close.
 
-    Raises StartError.
+    Entering raises StartError, as `reload` does.
     """
-    drain = plan.config.file.drain
-    loop = asyncio.get_running_loop()
-    async with AsyncExitStack() as stack:
-        backends: dict[str, Backend] = {}
-        for name, part in plan.config.backends.items():
-            backends[name] = await _entered(stack, f"backend {name}", partial(part.build, name))
-        kept = await _entered(stack, "what the gateway keeps", partial(Kept, plan.config.file, plan.needs(), backends))
-        table = plan.table(backends, kept)
-        view = View(table.find, table.refuse, backends, plan.config.contracts, rows(plan))
-        view.servers = partial(servers, plan, view.addresses)
-        view.documents = documents(plan, view.addresses)
-        leaving = [await stack.enter_async_context(_Leaving()) for _ in range(3)]
-        for name, listener in plan.config.listeners.items():
-            ingress: Ingress = listener.build(name, view)
-            one = AsyncExitStack()
-            address = await _entered(one, f"listener {name}", ingress.serving)
-            if address is not None:
-                view.addresses[name] = address
-            # Callers first, all at once, for they share one deadline; then the topics, which may have to answer those callers
-            # still; last what serves no route, so that operators see it all.
-            leaving[0 if not listener.protocol else 1 if address is None else 2].listeners.append(one)
-        try:
-            yield Gateway(view, backends)
-        finally:
-            view.ready = False
-            if drain.pause:
-                await asyncio.sleep(drain.pause)
-            view.drain_until = loop.time() + drain.seconds
 
+    def __init__(self, plan: Plan, *, reload: Reload | None = None, listen: Listen = listen) -> None:
+        """`reload`: what loads the config anew, for listeners to ask; `listen`: where they have their sockets from."""
+        self.plan = plan
+        self.view = View(NO_ROUTES.find, reload=reload, listen=listen)
+        self._parts = _Parts()
+        self._tasks = Tasks()
+        self._leaving: set[asyncio.Task[None]] = set()
 
-class _Leaving:
-    """Listeners that leave at one time."""
-
-    def __init__(self) -> None:
-        self.listeners: list[AsyncExitStack] = []
+    @property
+    def addresses(self) -> Mapping[str, Address]:
+        """Where each listener listens, by name."""
+        return self.view.addresses
 
     async def __aenter__(self) -> Self:
+        await self.reload(self.plan)
         return self
 
+    # Another plan
+
+    async def reload(self, plan: Plan) -> Mapping[str, Change]:
+        """Go on as a plan says; returns what that changes, by section. A part that says the same as before stays as it is, with
+        its connections and what it counts. What is new is there before the first call can reach it; what is gone leaves once
+        its exchanges have ended, or ends them by the drain's deadline. Never to be called twice at a time.
+
+        Raises StartError where a part cannot start: all is then as it was.
+        """
+        while len(self._leaving) >= MAX_LEAVING:
+            await asyncio.wait(self._leaving, return_when=asyncio.FIRST_COMPLETED)
+        old, new = self._parts, _Parts()
+        async with AsyncExitStack() as undo:
+            for name, config in plan.config.backends.items():
+                new.backends[name] = await self._backend(name, config, undo)
+            live = {name: held.backend for name, held in new.backends.items()}
+            new.kept = await self._keeping(plan, live, undo)
+            new.served = plan.served(live, new.kept.kept, old.served)
+            shown = self._shown(plan, new.served, live)
+            new.listeners = await self._listening(plan, shown, undo)
+            undo.pop_all()
+        self._go(plan, new, shown)
+        return {
+            "listeners": change(old.listeners, new.listeners),
+            "backends": change(old.backends, new.backends),
+            "routes": change(
+                {name: one.inside for name, one in old.served.items()}, {name: one.inside for name, one in new.served.items()}
+            ),
+        }
+
+    async def _backend(self, name: str, config: BackendConfig, undo: AsyncExitStack) -> HeldBackend:
+        says, where = said(config), ("backends", name)
+        old = self._parts.backends.get(name)
+        if old is not None and old.says == says:
+            return old
+        owned = config.owns()
+        for other, held in self._parts.backends.items():
+            if owned is not None and held.owned == owned:
+                raise StartError(where, f"would have the storage of {other}, which is in use: that takes a restart")
+        stack = await undo.enter_async_context(AsyncExitStack())
+        return HeldBackend(says, stack, await _entered(stack, where, partial(config.build, name)), owned)
+
+    async def _keeping(self, plan: Plan, live: Mapping[str, Backend], undo: AsyncExitStack) -> HeldKept:
+        file, needs = plan.config.file, plan.needs()
+        says = (file.state, file.spool, needs, live)
+        if self._parts.kept.says == says:
+            return self._parts.kept
+        stack = await undo.enter_async_context(AsyncExitStack())
+        return HeldKept(says, stack, await _entered(stack, ("state",), partial(Kept, file, needs, live)))
+
+    def _shown(self, plan: Plan, served: Mapping[str, Served], live: Mapping[str, Backend]) -> View:
+        """What listeners are to see from now on."""
+        table, addresses = plan.router(served.values()), self.view.addresses
+        return replace(
+            self.view,
+            find=table.find,
+            refuse=table.refuse,
+            backends=live,
+            contracts=plan.config.contracts,
+            routes=rows(plan),
+            servers=partial(servers, plan, addresses),
+            documents=documents(plan, addresses),
+        )
+
+    async def _listening(self, plan: Plan, shown: View, undo: AsyncExitStack) -> dict[str, HeldListener]:
+        """The listeners of a plan: those that are there already, and new ones, which listen from now on."""
+        wanted, before = plan.config.listeners, self._parts.listeners
+        says = {name: (said(one), tuple(shown.backends[backend] for backend in one.uses())) for name, one in wanted.items()}
+        listeners = {name: one for name, one in before.items() if says.get(name) == one.says}
+        new = [name for name in wanted if name not in listeners]
+        for name in [name for name in new if not wanted[name].uses()]:
+            listeners[name] = await self._listener(name, wanted[name], says[name], shown, undo)
+        # Who consumes topics leaves before another takes its place: two of one group would be in each other's way.
+        for name, old in before.items():
+            if old.address is None and name not in listeners:
+                undo.push_async_callback(self._back, name)
+                await old.leave(asyncio.get_running_loop().time() + self.plan.config.file.drain.seconds)
+        for name in [name for name in new if wanted[name].uses()]:
+            listeners[name] = await self._listener(name, wanted[name], says[name], shown, undo)
+        return {name: listeners[name] for name in wanted}
+
+    async def _listener(self, name: str, config: ListenerConfig, says: object, shown: View, undo: AsyncExitStack) -> HeldListener:
+        held = HeldListener(says, AsyncExitStack(), name, replace(shown), config.protocol)
+        held.view.listen = partial(held.listen, shown.listen, self._parts.listeners.values())
+        held.address = await _entered(held.stack, ("listeners", name), lambda: config.build(name, held.view).serving())
+        held.view.listen = shown.listen  # it is not to hold on to those before it
+        undo.push_async_callback(held.leave_in, self.plan.config.file.drain.seconds)
+        return held
+
+    async def _back(self, name: str) -> None:
+        """A listener comes back that has left for a reload which then failed."""
+        config, old = self.plan.config.listeners[name], self._parts.listeners[name]
+        try:
+            self._parts.listeners[name] = await self._listener(name, config, old.says, self.view, AsyncExitStack())
+        except StartError as error:
+            log.error("a reload has failed, and then %s", error)  # noqa: TRY400  it says all
+
+    def _go(self, plan: Plan, new: _Parts, shown: View) -> None:
+        """From one step of the event loop to the next: every call from now on goes by the new plan."""
+        old, self._parts = self._parts, new
+        for one in new.served.values():
+            for turn, handler in one.turns.values():
+                turn.handler = handler
+        staying = set(new.insides())
+        going_on: list[Inside] = []
+        for was in old.served.values():
+            insides = [one for one in was.insides() if one not in staying]
+            for held in old.backends.values():
+                if held.backend in {was.backend, *was.others}:
+                    held.note(insides)
+            going_on += insides
+        self.view.addresses.clear()
+        self.view.addresses.update({name: one.address for name, one in new.listeners.items() if one.address is not None})
+        for view in self._views():
+            for name in _SHOWN:
+                setattr(view, name, getattr(shown, name))
+        kept = [] if old.kept is new.kept else [old.kept]
+        gone = Gone(missing(old.listeners, new.listeners), missing(old.backends, new.backends), kept, going_on)
+        seconds, self.plan = self.plan.config.file.drain.seconds, plan
+        if gone:
+            task = self._tasks.spawn(gone.leave(seconds), "what a reload has no more use for")
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+
+    def _views(self) -> Sequence[View]:
+        return (self.view, *(one.view for one in self._parts.listeners.values()))
+
+    # The end
+
     async def __aexit__(self, *error: object) -> None:
-        ends = await asyncio.gather(*(listener.aclose() for listener in self.listeners), return_exceptions=True)
-        for end in ends:
-            if end is not None:
-                raise end
+        parts, drain = self._parts, self.plan.config.file.drain
+        for view in self._views():
+            view.ready = False
+        async with AsyncExitStack() as stack:
+            # From the last to the first.
+            for held in parts.backends.values():
+                stack.push_async_callback(held.stack.aclose)
+            stack.push_async_callback(parts.kept.stack.aclose)
+            stack.push_async_callback(self._left)
+            for turn in (2, 1, 0):
+                stack.push_async_callback(_departed, [one for one in parts.listeners.values() if one.turn == turn])
+            try:
+                await asyncio.sleep(drain.pause)
+            finally:
+                until = asyncio.get_running_loop().time() + drain.seconds
+                for view in self._views():
+                    view.drain_until = until
+
+    async def _left(self) -> None:
+        """What reloads have left behind has no more time than all the rest."""
+        until = self.view.drain_until or 0.0
+        if self._leaving:
+            await asyncio.wait(self._leaving, timeout=max(0.0, until - asyncio.get_running_loop().time()))
+        await self._tasks.__aexit__()
 
 
-async def _entered(stack: AsyncExitStack, what: str, opened: Callable[[], AbstractAsyncContextManager[Entered]]) -> Entered:
+async def _departed(listeners: Sequence[HeldListener]) -> None:
+    """Listeners that leave at one time, for good."""
+    for end in await asyncio.gather(*(one.stack.aclose() for one in listeners), return_exceptions=True):
+        if end is not None:
+            raise end
+
+
+async def _entered(stack: AsyncExitStack, where: Where, opened: Callable[[], AbstractAsyncContextManager[Entered]]) -> Entered:
     try:
         return await stack.enter_async_context(opened())
     except GatewayError as error:
-        raise StartError(f"{what}: {error.message}") from error
+        raise StartError(where, error.message) from error
     except OSError as error:
-        raise StartError(f"{what}: {error.strerror or error}") from error
+        raise StartError(where, error.strerror or str(error)) from error
     except (ValueError, RuntimeError) as error:
-        raise StartError(f"{what}: {error}") from error
-
-
-async def serve(plan: Plan, started: Callable[[Gateway], None], signals: Sequence[int] = (signal.SIGTERM, signal.SIGINT)) -> None:
-    """Run until a signal; `started` is called once everything listens. A second signal leaves without waiting."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-
-    def on_signal() -> None:
-        if stop.is_set() and task is not None:
-            task.cancel()
-        stop.set()
-
-    for number in signals:
-        loop.add_signal_handler(number, on_signal)
-    try:
-        async with running(plan) as gateway:
-            # What loading has made stays: the collector need not look at it again for every few hundred requests.
-            gc.collect()
-            gc.freeze()
-            started(gateway)
-            await stop.wait()
-            log.info("stopping: exchanges have %.0f s to end", plan.config.file.drain.seconds)
-    finally:
-        for number in signals:
-            loop.remove_signal_handler(number)
+        raise StartError(where, str(error)) from error

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -46,12 +47,26 @@ class Problem:
         return f"{self.file}:{self.line} {self.path}: {self.text}" if self.path else f"{self.file}:{self.line} {self.text}"
 
 
+Look = tuple[int, ...] | None
+"""What a file or folder looks like from outside: otherwise once it was written, replaced or moved; None where it is not there."""
+Inputs = Mapping[Path, Look]
+
+
+def look(path: Path) -> Look:
+    """Look at a path, through links."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 class ConfigError(Exception):
     """A config that cannot work; every problem, in the order of the files."""
 
-    def __init__(self, problems: Iterable[Problem], inputs: Iterable[Path] = ()) -> None:
+    def __init__(self, problems: Iterable[Problem], inputs: Inputs = MappingProxyType({})) -> None:
         self.problems = sorted(dict.fromkeys(problems), key=lambda problem: (problem.file, problem.line))
-        self.inputs = frozenset(inputs)
+        self.inputs = dict(inputs)
         """See `Source.inputs`."""
         super().__init__("\n".join(map(str, self.problems)))
 
@@ -79,8 +94,8 @@ class Source:
     problems: list[Problem] = field(default_factory=list)
     unfilled: set[Where] = field(default_factory=set)
     """The places whose variables could not be filled in: what else is wrong with them may only follow from that."""
-    inputs: set[Path] = field(default_factory=set)
-    """Every file, and every folder, whose change may change the config."""
+    inputs: dict[Path, Look] = field(default_factory=dict)
+    """Every file, and every folder, whose change may change the config, as it was before it was read."""
     parts: dict[Where, tuple[Source, Where]] = field(default_factory=dict)
 
     def _at(self, where: Where) -> tuple[Source, Where]:
@@ -113,6 +128,11 @@ class Source:
     def seen_from(self, where: Where, other: Where) -> str:
         """Where another place is, for somebody who looks at this one."""
         return f"on line {self.line(other)}" if self.name(other) == self.name(where) else f"in {self.origin(other)}"
+
+    def note(self, *paths: Path) -> None:
+        """Know of files and folders that are about to be read."""
+        for path in paths:
+            self.inputs.setdefault(path, look(path))
 
     def wrong(self, where: Where, text: str) -> None:
         """Note a problem, unless it is of a place that is unfilled."""
@@ -236,7 +256,7 @@ class _Reader:
 
     def _secret(self, name: str, where: Where) -> str:
         path = self._source.home / name
-        self._source.inputs.add(path)
+        self._source.note(path)
         try:
             return path.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
@@ -271,7 +291,8 @@ def _hint(text: str, line: int) -> str:
 
 def read(path: Path, environment: Mapping[str, str] | None = None) -> Source:
     """Read a YAML file (JSON is YAML too). ConfigError where it cannot be read at all; lesser problems are in the source."""
-    source = Source(str(path), path.parent, inputs={path})
+    source = Source(str(path), path.parent)
+    source.note(path)
 
     def refusal(text: str, line: int = 1) -> ConfigError:
         return source.error(Problem(source.file, line, "", text))

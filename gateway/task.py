@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any, Self
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
 
 log = logging.getLogger("polygate")
 
@@ -36,3 +39,30 @@ class Tasks:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("%s failed", task.get_name(), exc_info=error)
+
+
+async def in_thread(work: Callable[[], T], name: str) -> T:
+    """Run what blocks in a thread that nobody waits for at the end: a contract's compiler may take longer than a drain."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)  # type: ignore[arg-type]  # there is one where there is no error
+
+    def run() -> None:
+        try:
+            found = (work(), None)
+        except BaseException as error:  # noqa: BLE001  it is raised again where it is waited for
+            found = (None, error)
+        try:
+            loop.call_soon_threadsafe(settle, *found)
+        except RuntimeError:
+            log.debug("%s: nobody waits for it any more", name)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return await done

@@ -10,7 +10,8 @@ from gateway import attempt
 from gateway.command import NOT_STARTED, OK, complain, in_loop, say
 from gateway.plan import plan
 from gateway.policy.observe import flush
-from gateway.server import Gateway, StartError, serve
+from gateway.process import serve
+from gateway.server import Gateway, StartError
 
 
 def run(options: argparse.Namespace) -> int:

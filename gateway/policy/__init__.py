@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import ClassVar, Protocol
+
+from pydantic import PrivateAttr
 
 from gateway.errors import Reason
 from gateway.exchange import Exchange, Handler
@@ -62,10 +64,24 @@ class PolicyConfig(Part, ABC):
         del limit
         return False
 
+    _built: dict[str, Policy] = PrivateAttr(default_factory=dict)
+
+    def shared(self, route: str, make: Callable[[], Policy]) -> Policy:
+        """The one policy of a route, for all its protocols."""
+        built = self._built.get(route)
+        if built is None:
+            built = self._built[route] = make()
+        return built
+
+    def inherit(self, before: PolicyConfig, route: str) -> None:
+        """Go on with what another that says the same has built for a route, and counts."""
+        if route in before._built:
+            self._built[route] = before._built[route]
+
     @abstractmethod
     def build(self, route: str, protocol: str) -> Policy:
         """The policy of one route as one kind of listener serves it, by the names that metrics and logs call them.
 
-        Called once for each pair when the config is loaded. State is never shared between routes; a limit's is shared by the
-        protocols of its route, for what it limits is the route, whatever the wire.
+        Called once for each pair when the config is loaded. State is never shared between routes; a limit's is `shared` by the
+        protocols of its route, for what it limits is the route, whatever the wire, and then outlives a reload.
         """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
 from gateway.errors import GatewayError, Reason, RetryAfter
 from gateway.exchange import Exchange, Handler
@@ -24,11 +24,9 @@ class Config(PolicyConfig):
     limit: int = Field(default=10_000, ge=1, le=1_000_000, examples=[500])
     """How many exchanges may be open at once; a WebSocket or a stream counts as one for as long as it is open."""
 
-    _built: dict[str, Concurrency] = PrivateAttr(default_factory=dict)
-
     def build(self, route: str, protocol: str) -> Policy:
         del protocol
-        return self._built.setdefault(route, Concurrency(self.limit))
+        return self.shared(route, lambda: Concurrency(self.limit))
 
 
 class Concurrency:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_network
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, model_validator
 
 from gateway.errors import CallerError, Reason, RetryAfter
 from gateway.exchange import Call, Exchange, Handler
@@ -48,8 +48,6 @@ class Config(PolicyConfig):
     bucket when it comes back.
     """
 
-    _built: dict[str, Rate] = PrivateAttr(default_factory=dict)
-
     @model_validator(mode="after")
     def _header_fits(self) -> Self:
         if (self.by == "header") != (self.header is not None):
@@ -64,7 +62,7 @@ class Config(PolicyConfig):
 
     def build(self, route: str, protocol: str) -> Policy:
         del protocol
-        return self._built.setdefault(route, Rate(self))
+        return self.shared(route, lambda: Rate(self))
 
 
 class Rate:

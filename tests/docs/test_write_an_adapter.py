@@ -16,7 +16,7 @@ from aiohttp import ClientSession
 from gateway import registry
 from gateway.errors import BackendError
 from gateway.plan import plan
-from gateway.server import running
+from gateway.server import Gateway
 
 PAGE = Path(__file__).parents[2] / "docs" / "write-an-adapter.md"
 BLOCK = re.compile(r"^```\w+ (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -86,7 +86,7 @@ async def test_its_config_serves_its_backend(registered: None, tmp_path: Path):
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         host, port = server.sockets[0].getsockname()
         environment = {"WAREHOUSE": f"{host}:{port}", "REST_PORT": "0", "WEBSOCKET_PORT": "0"}
-        async with running(plan(config, environment)) as gateway, ClientSession() as client:
+        async with Gateway(plan(config, environment)) as gateway, ClientSession() as client:
             url = f"http://{gateway.addresses['public']}/stock"
             async with client.get(f"{url}/tea") as answer:
                 assert (200, {"sku": "tea", "quantity": 42}) == (answer.status, await answer.json())

@@ -14,7 +14,7 @@ from gateway.binding import Binding
 from gateway.codec import ABSENT, Rule
 from gateway.message import Many
 from gateway.plan import plan
-from gateway.server import running
+from gateway.server import Gateway
 
 SHOP = Path("protos/shop.binpb").resolve()
 CONFIG = f"""
@@ -77,7 +77,7 @@ def planned(tmp_path):
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the lines are for curl")
 async def test_every_line_that_is_printed_runs_as_it_stands(planned):
-    async with running(planned) as gateway:
+    async with Gateway(planned) as gateway:
         lines = {route.name: attempt(planned, route, gateway.addresses) for route in planned.routes}
         answers = {}
         for name in EXPECTED:
@@ -90,7 +90,7 @@ async def test_every_line_that_is_printed_runs_as_it_stands(planned):
 
 
 async def test_a_route_of_a_topic_has_no_line_but_says_what_it_answers(planned):
-    async with running(planned) as gateway:
+    async with Gateway(planned) as gateway:
         text = banner(planned, gateway.addresses)
     assert "(answers topic asked)" in text
     assert "asked\nroutes, and a line to try each:" in text

@@ -8,7 +8,7 @@ import socket
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.bind import UNSENT_BYTES, Address, Bind, limit_unsent, listen, split_bind
+from gateway.bind import UNSENT_BYTES, Address, Bind, limit_unsent, listen, shared, split_bind
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,29 @@ def test_a_port_that_is_taken_is_refused_and_nothing_stays_open():
 def test_a_host_that_is_nowhere_is_refused():
     with pytest.raises(OSError, match=r"(?i)not known|resolution|no address"):
         listen("public", "no.such.host.invalid:0", 8)
+
+
+def test_several_may_listen_on_one_port_where_all_of_them_say_so():
+    first = listen("public", "127.0.0.1:0", 8, reuse_port=True)[0]
+    with first:
+        port = first.getsockname()[1]
+        with listen("public", f"127.0.0.1:{port}", 8, reuse_port=True)[0]:
+            pass
+        with pytest.raises(OSError, match="in use"):
+            listen("public", f"127.0.0.1:{port}", 8)
+
+
+def test_shared_sockets_have_one_port_and_do_not_listen_yet():
+    (one,), (two,) = shared("127.0.0.1:0", 2)
+    with one, two:
+        assert one.getsockname() == two.getsockname()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(one.getsockname(), timeout=5)
+        two.listen(8)
+        with socket.create_connection(one.getsockname(), timeout=5):
+            pass
+
+
+def test_a_port_that_anybody_else_has_is_not_shared():
+    with listen("public", "127.0.0.1:0", 8, reuse_port=True)[0] as other, pytest.raises(OSError, match="in use"):
+        shared(f"127.0.0.1:{other.getsockname()[1]}", 2)

@@ -14,7 +14,8 @@ import pytest
 from gateway.bind import Address
 from gateway.plan import Plan, plan
 from gateway.port import BackendConfig, ListenerConfig
-from gateway.server import StartError, rows, running, serve
+from gateway.process import serve
+from gateway.server import Gateway, StartError, rows
 
 SAID: list[str] = []
 """What the parts of a test did, in order."""
@@ -122,7 +123,7 @@ async def test_backends_connect_before_listeners_listen_and_leave_after_them(mad
         backends={"a": Backend(name="a"), "b": Backend(name="b")},
         listeners={"one": Listener(), "two": Listener()},
     )
-    async with running(planned) as gateway:
+    async with Gateway(planned) as gateway:
         assert ["+a", "+b", "+one", "+two"] == SAID
         assert {"one": Address("127.0.0.1", 80), "two": Address("127.0.0.1", 80)} == gateway.addresses
         assert gateway.view.ready
@@ -133,14 +134,14 @@ async def test_backends_connect_before_listeners_listen_and_leave_after_them(mad
 
 async def test_callers_leave_first_then_topics_and_last_what_operators_look_at(made):
     planned = made(listeners={"admin": Operators(), "topic": Listener(address=False), "public": Listener()})
-    async with running(planned):
+    async with Gateway(planned):
         SAID.clear()
     assert ["-public", "-topic", "-admin"] == SAID
 
 
 async def test_callers_leave_all_at_once_so_that_none_uses_up_the_time_of_another(made):
     """Each waits in its leaving until all three have begun theirs."""
-    async with running(made(listeners={name: Listener(waits=3) for name in "abc"})):
+    async with Gateway(made(listeners={name: Listener(waits=3) for name in "abc"})):
         pass
     assert 3 == len(arrivals)
 
@@ -148,14 +149,14 @@ async def test_callers_leave_all_at_once_so_that_none_uses_up_the_time_of_anothe
 async def test_one_that_fails_to_leave_does_not_keep_the_others_and_is_not_swallowed(made):
     planned = made(backends={"a": Backend(name="a")}, listeners={"one": Listener(breaks=True), "two": Listener()})
     with pytest.raises(RuntimeError, match="one"):
-        async with running(planned):
+        async with Gateway(planned):
             pass
     assert {"-one", "-two", "-a"} <= set(SAID)
 
 
 async def test_leaving_fails_readiness_and_sets_one_deadline(made):
     planned = made(listeners={"one": Listener()}, drain="drain: {pause: 0.01, seconds: 7}\n")
-    async with running(planned) as gateway:
+    async with Gateway(planned) as gateway:
         before = asyncio.get_running_loop().time()
     assert not gateway.view.ready
     assert 7 <= gateway.view.drain_until - before
@@ -167,11 +168,11 @@ async def test_leaving_fails_readiness_and_sets_one_deadline(made):
 )
 async def test_a_part_that_cannot_start_is_named_and_those_before_it_leave(made, fails, text):
     with pytest.raises(StartError, match=f"listener two: {text}"):
-        async with running(made(backends={"a": Backend(name="a")}, listeners={"one": Listener(), "two": Listener(fails=fails)})):
+        async with Gateway(made(backends={"a": Backend(name="a")}, listeners={"one": Listener(), "two": Listener(fails=fails)})):
             raise AssertionError("it started")
     assert ["+a", "+one", "-one", "-a"] == SAID
     with pytest.raises(StartError, match=f"backend b: {text}"):
-        async with running(made(backends={"b": Backend(name="b", fails=fails)})):
+        async with Gateway(made(backends={"b": Backend(name="b", fails=fails)})):
             raise AssertionError("it started")
 
 

@@ -20,7 +20,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_tools import protoc
 
 from gateway.plan import plan
-from gateway.server import Gateway, running
+from gateway.server import Gateway
 
 HERE = Path(__file__).parent
 PROTO = HERE / "talk.proto"
@@ -186,7 +186,7 @@ async def gateway_of(wanted: dict[str, Any]) -> AsyncIterator[Gateway]:
         (Path(folder) / "talk.binpb").write_bytes(DESCRIPTORS)
         file = Path(folder) / "gateway.yaml"
         file.write_text(yaml.safe_dump(wanted, sort_keys=False))
-        async with running(plan(file, {})) as gateway:
+        async with Gateway(plan(file, {})) as gateway:
             yield gateway
 
 

@@ -23,7 +23,7 @@ from websockets.asyncio.server import ServerConnection
 
 from gateway.plan import plan
 from gateway.policy.observe import flush
-from gateway.server import Gateway, running
+from gateway.server import Gateway
 from tests.adapters.backend.websocket_server import ENVELOPED, Peer, echo
 from tests.system.client import Rpc, curl, message, rpc, streaming
 from tests.system.conftest import ON_KAFKA, SHOP
@@ -46,7 +46,7 @@ class Example:
         file = self._folder / self._name
         file.write_text(on_free_ports((EXAMPLES / self._name).read_text()))
         planned = plan(file, {"POLYGATE_VAR": str(self._folder), **environment})
-        self.gateway = await self._stack.enter_async_context(running(planned))
+        self.gateway = await self._stack.enter_async_context(Gateway(planned))
 
     async def peer(self, answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> str:
         """Start an HTTP server that ends with the test; its URL."""

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from gateway.plan import plan
-from gateway.server import running
+from gateway.server import Gateway
 from tests.system.client import rpc
 from tests.system.process import ROOT
 
@@ -91,7 +91,7 @@ async def gateway(tmp_path, erp):
     host, port = runner.addresses[0]
     (tmp_path / "gateway.yaml").write_text(CONFIG % {"shop": ROOT / "protos/shop.binpb", "erp": f"http://{host}:{port}"})
     try:
-        async with running(plan(tmp_path / "gateway.yaml")) as served:
+        async with Gateway(plan(tmp_path / "gateway.yaml")) as served:
             yield served
     finally:
         await runner.cleanup()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from google.protobuf.descriptor import Descriptor
@@ -46,7 +47,10 @@ class ProtobufFormat:
                 pools[pool] = Pool(pool)
             return MessageType(descriptor, pools[pool])
 
-        return contracts(sets, make)
+        found = contracts(sets, make)
+        for pool in pools.values():
+            pool.digest = hashlib.sha256(b"".join(found.files)).digest()
+        return found
 
 
 FORMAT = ProtobufFormat()

@@ -32,6 +32,8 @@ class Pool:
 
     def __init__(self, pool: DescriptorPool) -> None:
         self.pool = pool
+        self.digest = b""
+        """Of all its files; set once they are known."""
         self.shapes: dict[str, Shape] = {}
         self._readers: dict[tuple[bool, bool], Readers] = {}
         self._writers: dict[tuple[JsonOptions, bool], Writers] = {}
@@ -63,6 +65,15 @@ class MessageType:
 
     def __repr__(self) -> str:
         return f"MessageType({self.name})"
+
+    def _said(self) -> tuple[object, ...]:
+        return self._pool.digest, self.name, self.options, self._whole
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, MessageType) and self._pool.digest != b"" and self._said() == other._said())
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
     @cached_property
     def part(self) -> MessageType:

@@ -127,6 +127,12 @@ class SchemaType:
         errors = tuple(FieldError(one.pointer, one.detail) for one in self._findings(value))
         raise CallerError(Reason.INVALID, "the message does not fit its schema", details=errors)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SchemaType) and (self.name, self.digest) == (other.name, other.digest)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.digest))
+
     def _findings(self, value: Value) -> Sequence[Finding]:
         if _within(value, MAX_ERRORS, self._branches):
             return findings(self._validator.iter_errors(value))

@@ -10,7 +10,7 @@ from adapters.backend.stub import Config as Stub
 from adapters.contract.reflection import Config
 from gateway.contract import ContractError
 from gateway.plan import plan
-from gateway.server import running
+from gateway.server import Gateway
 from tests.adapters.grpc.test_reflection import V1, V1ALPHA, files, serving, telling
 
 
@@ -47,7 +47,7 @@ services: {{tea.Kettle: {{to: {{backend: kettle}}}}}}
 """)
         planned = plan(config, {})
         # The gateway tells the same on, by both versions: another one may stand before it.
-        async with running(planned) as gateway:
+        async with Gateway(planned) as gateway:
             told_on = await asyncio.to_thread(told, Config(reflection=str(gateway.addresses["rpc"])), tmp_path)
     assert {"leaf.proto", "cup.proto"} == told_on
     assert ["tea.Kettle.Boil"] == [route.name for route in planned.routes]

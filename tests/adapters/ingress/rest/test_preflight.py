@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from gateway.plan import plan
-from gateway.server import running
+from gateway.server import Gateway
 
 SHOP = "https://shop.example"
 CONFIG = """\
@@ -33,7 +33,7 @@ async def calling(tmp_path, *, everywhere: bool):
     file = tmp_path / "gateway.yaml"
     places = {"file": f"policies: [{CORS}]", "own": ""} if everywhere else {"file": "", "own": f", {CORS}"}
     file.write_text(CONFIG.format(contract=CONTRACT, **places))
-    async with running(plan(file, {})) as gateway, aiohttp.ClientSession(f"http://{gateway.addresses['public']}") as session:
+    async with Gateway(plan(file, {})) as gateway, aiohttp.ClientSession(f"http://{gateway.addresses['public']}") as session:
         yield session
 
 
@@ -94,7 +94,7 @@ async def test_without_a_policy_a_preflight_is_a_question_for_the_methods(tmp_pa
     file = tmp_path / "gateway.yaml"
     file.write_text(CONFIG.format(contract=CONTRACT, file="", own=""))
     async with (
-        running(plan(file, {})) as gateway,
+        Gateway(plan(file, {})) as gateway,
         aiohttp.ClientSession(f"http://{gateway.addresses['public']}") as session,
         preflight(session, STOCK, "GET") as response,
     ):
