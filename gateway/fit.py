@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gateway import registry
+from gateway.below import below, check_posts, check_results
 from gateway.bind import split_bind
 from gateway.binding import Binding, PlannedRoute, check_calls, settled
 from gateway.codec import Contract, Rule
@@ -48,8 +49,9 @@ def fitted(config: Config) -> tuple[PlannedRoute, ...]:
             wires[name] = (*new, *wires.get(name, ())) if name == listener.protocol else (*wires.get(name, ()), *new)
     # What somebody wrote goes before what follows from a service.
     wanted = (*config.routes, *service_routes(config, wires))
-    routes = settled(config, [found for route in wanted if (found := _fit(config, wires, route)) is not None])
+    routes = settled(config, [found for route in wanted for found in _fits(config, wires, route)])
     check_calls(config, routes)
+    check_results(config, routes)
     return routes
 
 
@@ -120,6 +122,17 @@ def _overlap(host: str, other: str) -> bool:
     return {host, other} == {"localhost", "127.0.0.1"}
 
 
+def _fits(config: Config, wires: Mapping[str, Sequence[Wire]], route: Route) -> Iterator[PlannedRoute]:
+    """A route that fits, and the one below it."""
+    found = _fit(config, wires, route)
+    if found is None:
+        return
+    yield found
+    lower = below(route, found)
+    if lower is not None and (served := _fit(config, wires, lower)) is not None:
+        yield served
+
+
 def _fit(config: Config, wires: Mapping[str, Sequence[Wire]], route: Route) -> PlannedRoute | None:
     source = config.source
     before = len(source.problems)
@@ -130,6 +143,7 @@ def _fit(config: Config, wires: Mapping[str, Sequence[Wire]], route: Route) -> P
             source.wrong((*route.where, "when", protocol), "names no call; take it out, or write one")
     _check_policies(config, route)
     _check_kept(config, route)
+    check_posts(config, route)
     condition = _condition(config, route)
     contracts = contracts_of(config, route)
     if contracts is None:
@@ -217,7 +231,7 @@ def _bind(
     if any(_calls_itself(part, route.to, call) for part in config.listeners.values() if part.protocol == when):
         wrong(f"the target writes to {call}, so every record would call this route again, without end")
     check_templates(config, route, contracts[1], names, when)
-    rule = replace(_rule(route, called, wire.rule(method), wrong), variables=names)
+    rule = replace(_rule(route, called, wire.rule(method), wrong), variables=names if route.to.reads else ())
     check_variables(config, route, contract, rule, when, wrong)
     many = Many.BOTH if each else shape & target
     for one in wires:

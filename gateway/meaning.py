@@ -92,7 +92,7 @@ def check_target(config: Config, route: Route, contracts: Contracts) -> None:
         config.source.wrong(where, f"{form.name} means nothing without a contract; name one with `contract:`")
     if contract is not None and not form.opaque:
         try:
-            form.codec(contract.reply if route.to.verb == "tail" else contract.request)
+            form.codec(contract.reply if route.to.own else contract.request)
         except ValueError as error:
             config.source.wrong(where, str(error))
     if callers is not None and not form.opaque and route.config.example:
@@ -116,8 +116,7 @@ def check_templates(config: Config, route: Route, contract: Contract | None, nam
     except TemplateError as error:
         config.source.wrong(to, str(error))
         return
-    # What is asked of a tail is in JSON, whatever its records are.
-    form = config.formats["json" if route.to.verb == "tail" else route.to.format]
+    form = config.formats["json" if route.to.own else route.to.format]
     given, what = _given(form, route.to, contract, protocol)
     if given is None:
         return
@@ -131,7 +130,7 @@ def check_variables(
 ) -> None:
     """What a path, a query and a body say becomes fields of the message, so the contract must have them."""
     silent = route.to.verb == "tail" and when == "websocket"  # its message is what the URL says of start and limit
-    if contract is None or silent or config.formats[route.to.format].opaque:
+    if contract is None or silent or not route.to.reads or config.formats[route.to.format].opaque:
         return
     kind = contract.request
     if kind.binary and not kind.name.startswith("google.protobuf."):

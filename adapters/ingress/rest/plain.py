@@ -13,6 +13,7 @@ from adapters.ingress.rest.grpc_web import TYPES
 from adapters.ingress.rest.request import METHODS, choose, media_type
 from gateway.errors import Allowed, CallerError, GatewayError, Reason
 from gateway.exchange import Call
+from gateway.framing import SSE
 from gateway.message import JSON, Many
 from gateway.port import View
 from gateway.route import Endpoint, Found
@@ -51,13 +52,14 @@ class Plain:
             if method == "OPTIONS" and error.reason is Reason.WRONG_METHOD:
                 return OptionsExchange(call, asked.request, allowed(error)), Endpoint(endpoint.route, _nothing)
             return _exchange(RestExchange, call, asked), endpoint
-        many = endpoint.many
+        accept = asked.headers.joined("accept")
+        many = Many.REPLIES if endpoint.awaited and _awaits(accept, endpoint) else endpoint.many
         # `&` of flags costs a microsecond; their members are single objects.
         streams = many is Many.REPLIES or many is Many.BOTH
         try:
             if asked.method == "POST" and endpoint.around is None and (not asked.kind or asked.kind.startswith(_SIMPLE)):
                 check_origin(asked)
-            accepts = "" if streams and endpoint.raw else choose(asked.headers.joined("accept"), endpoint.offers, streams)
+            accepts = "" if streams and endpoint.raw else choose(accept, endpoint.offers, streams)
             seconds = seconds_of(asked.headers.get(NAME))
             body = Body(asked, raw=endpoint.uploads) if many is Many.REQUESTS or many is Many.BOTH else None
         except GatewayError as refusal:
@@ -98,6 +100,11 @@ class Plain:
 
 def _exchange(kind: type[RestExchange], call: Call, asked: Asked) -> RestExchange:
     return kind(call, asked.request, asked.limits)
+
+
+def _awaits(accept: str, endpoint: Endpoint) -> bool:
+    """Whether a caller wants to wait for the one reply: it takes an event stream rather than the reply as it is."""
+    return SSE in accept.lower() and choose(accept, (*(endpoint.offers or (JSON,)), SSE), False) == SSE
 
 
 def check_origin(asked: Asked) -> None:
