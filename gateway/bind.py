@@ -61,14 +61,45 @@ Listen = Callable[[str, str, int], Sequence[socket.socket]]
 """
 
 
-def listen(_name: str, bind: str, backlog: int) -> Sequence[socket.socket]:
-    """See `Listen`: sockets of one's own."""
+def listen(_name: str, bind: str, backlog: int, *, reuse_port: bool = False) -> Sequence[socket.socket]:
+    """See `Listen`: sockets of one's own. `reuse_port`: others may have the same ports, if they say so too."""
+    opened = bound(bind, reuse_port=reuse_port)
+    with ExitStack() as stack:
+        for one in opened:
+            stack.enter_context(one)
+        for one in opened:
+            one.listen(backlog)
+        stack.pop_all()
+    return opened
+
+
+def shared(bind: str, count: int) -> Sequence[Sequence[socket.socket]]:
+    """Sockets for a `bind`, bound as `bound` has them, so often: processes that listen on them share its ports, and the kernel
+    spreads connections over them. Raises OSError where anybody else has a port.
+    """
+    with ExitStack() as stack:
+        # Without SO_REUSEPORT a port is refused that others of the same user share.
+        for one in bound(bind):
+            one.close()
+        sets: list[list[socket.socket]] = [[] for _ in range(count)]
+        for first in bound(bind, reuse_port=True):
+            sets[0].append(stack.enter_context(first))
+            for more in sets[1:]:
+                other = _bound(first.family, first.getsockname(), reuse_port=True)
+                assert other is not None  # noqa: S101  the machine has the family: the first is of it
+                more.append(stack.enter_context(other))
+        stack.pop_all()
+    return sets
+
+
+def bound(bind: str, *, reuse_port: bool = False) -> Sequence[socket.socket]:
+    """The sockets for a `bind`, one for each address that its host has; they do not listen yet. Raises OSError."""
     host, port = split_bind(bind)
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     with ExitStack() as stack:
         opened = []
         for family, _, _, _, address in dict.fromkeys(found):
-            one = _opened(family, address, backlog)
+            one = _bound(family, address, reuse_port=reuse_port)
             if one is not None:
                 opened.append(stack.enter_context(one))
         if not opened:
@@ -77,7 +108,7 @@ def listen(_name: str, bind: str, backlog: int) -> Sequence[socket.socket]:
     return opened
 
 
-def _opened(family: int, address: tuple[object, ...], backlog: int) -> socket.socket | None:
+def _bound(family: int, address: tuple[object, ...], *, reuse_port: bool) -> socket.socket | None:
     """One socket; None where this machine does not have the family."""
     try:
         one = socket.socket(family, socket.SOCK_STREAM)
@@ -88,12 +119,13 @@ def _opened(family: int, address: tuple[object, ...], backlog: int) -> socket.so
     try:
         # As a restart finds connections of the process before still waiting to be forgotten.
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         limit_unsent(one)
         one.setblocking(False)
         one.bind(address)
-        one.listen(backlog)
     except BaseException:
         one.close()
         raise

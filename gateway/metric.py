@@ -9,6 +9,7 @@ A metric is made once, where its module is loaded, and lives as long as the proc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
 
 
 class Counter:
@@ -34,7 +35,9 @@ class Counter:
 class Gauge:
     """A number that is read when somebody asks, for each set of labels that is watched."""
 
-    def __init__(self, name: str, about: str, *labels: str) -> None:
+    def __init__(self, name: str, about: str, *labels: str, across: Literal["sum", "max"] = "sum") -> None:
+        """`across`: what the numbers of several processes come to."""
+        self.across = across
         self.name = name
         self.about = about
         self.labels = labels

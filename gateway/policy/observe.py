@@ -27,6 +27,7 @@ from gateway.policy import Guard, Policy, PolicyConfig
 from gateway.policy.access import Clock, Lines
 from gateway.policy.trace import traced
 from gateway.status import outcome_of
+from gateway.total import Families, Family
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds of the histogram's buckets, in seconds."""
@@ -257,6 +258,40 @@ ProcessCollector(registry=_REGISTRY)
 def metrics() -> bytes:
     """Every metric of the process in Prometheus's text format, of type METRICS_TYPE. Call it on the event loop's thread."""
     return generate_latest(_REGISTRY)
+
+
+def families() -> Families:
+    """The same, for another process."""
+    across = {metric.name: metric.across for metric in known() if isinstance(metric, Gauge)}
+    return {
+        one.name: Family(
+            one.name,
+            one.type,
+            one.documentation,
+            across.get(one.name, "sum"),
+            {(sample.name, tuple(sample.labels.items())): sample.value for sample in one.samples},
+        )
+        for one in _REGISTRY.collect()
+    }
+
+
+def text(told: Families) -> bytes:
+    """What several processes have counted, as `metrics` has it of one."""
+    registry = CollectorRegistry()
+    registry.register(_Told(told))
+    return generate_latest(registry)
+
+
+class _Told(Collector):
+    def __init__(self, told: Families) -> None:
+        self._told = told
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._told.values():
+            metric = Metric(family.name, family.about, family.type)
+            for (name, labels), number in family.samples.items():
+                metric.add_sample(name, dict(labels), number)
+            yield metric
 
 
 def header_values_dropped(protocol: str, number: int = 1) -> None:

@@ -1,0 +1,78 @@
+"""The place of one worker: its number and its sockets, which stay while one process after the other has it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from gateway.channel import Answer, Channel, GoneError
+from gateway.worker import Worker
+
+UNTOLD = "NOTIFY_SOCKET"
+"""What a worker need not know: its supervisor tells systemd."""
+
+
+class Seat:
+    """See the module. At most one process has it at a time."""
+
+    def __init__(
+        self, number: int, sockets: Mapping[str, Sequence[socket.socket]], ports: Mapping[str, int], command: Sequence[str]
+    ) -> None:
+        """`command` is run with a `Worker` in its environment."""
+        self.number = number
+        self._sockets = sockets
+        self._ports = ports
+        self._command = command
+        self._process: asyncio.subprocess.Process | None = None
+        self._channel: Channel | None = None
+        self.up = False
+        """Its process serves: it has said so, and has not ended since."""
+
+    async def sit(self, answer: Answer) -> int:
+        """Run a process to its end; returns its exit code, or the signal that ended it, negative. `answer` is for what it asks.
+
+        It is spawned, never forked: what runs in this process must not be half there in another.
+        """
+        descriptors = {name: [one.fileno() for one in some] for name, some in self._sockets.items()}
+        ours, theirs = socket.socketpair()
+        with theirs:
+            told = Worker(self.number, theirs.fileno(), descriptors, self._ports).told()
+            environment = {name: value for name, value in os.environ.items() if name != UNTOLD}
+            try:
+                self._process = process = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    env={**environment, **told},
+                    stdin=asyncio.subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(), *(one for some in descriptors.values() for one in some)),
+                    # Ctrl-C is for the supervisor, which passes it on; both would be a second signal.
+                    process_group=0,
+                )
+            except BaseException:
+                ours.close()
+                raise
+        try:
+            async with Channel(ours, answer) as self._channel:
+                return await process.wait()
+        finally:
+            self.up = False
+            self._channel = None
+            self.signal(signal.SIGKILL)
+            await process.wait()
+            self._process = None
+
+    async def ask(self, word: str, said: Any = None, *, seconds: float) -> Any:
+        """What the worker answers. Raises GoneError where there is none, or it does not."""
+        if self._channel is None or not self.up:
+            raise GoneError("is not there")
+        return await self._channel.ask(word, said, seconds=seconds)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to its process; none where there is no process."""
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)
