@@ -66,6 +66,8 @@ class Endpoint:
     """It takes a POST that says its method in X-HTTP-Method-Override."""
     backend: str = ""
     """The backend that its target is on."""
+    awaited: bool = False
+    """Its one reply may be waited for as an event stream."""
 
 
 def refusal(error: GatewayError) -> Handler:

@@ -14,8 +14,7 @@ from gateway.errors import GatewayError
 from gateway.exchange import Call, Exchange, Handler
 from gateway.message import Headers, Message
 from gateway.part import Part
-from gateway.port import Target, TargetConfig
-from gateway.signature import Sign
+from gateway.port import Posts, Target, TargetConfig
 from gateway.template import Template
 from gateway.topic.answer import answer_of
 from gateway.topic.callback import Callbacks
@@ -96,9 +95,11 @@ class AskTo(TargetConfig):
             return None
         return ResultBelow(backend=self.backend, format=self.format, results=self.ask)
 
-    def posts(self) -> tuple[Sequence[str], Sign] | None:
+    def posts(self) -> Posts | None:
         callback = self.later.callback if self.later is not None else None
-        return None if callback is None else (callback.backends, callback.sign)
+        if callback is None:
+            return None
+        return Posts(callback.backends, callback.sign, callback.plain, ("later", "callback", "backends"))
 
     def refusals(self, contract: object) -> Sequence[str]:
         del contract

@@ -157,6 +157,10 @@ class Config(PeerConfig):
             raise ValueError("tls needs an https url")
         return self
 
+    def posting(self, backend: str, sign: Sign) -> tuple[str, TargetConfig]:
+        path = CallTo(backend=backend, format="bytes", call="POST /{path=**}", forward=(), reply_headers=(), sign=sign)
+        return f"{self.url.rstrip('/')}/", path
+
     def connecting(self) -> Http:
         return Http(self)
 
