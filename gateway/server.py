@@ -140,11 +140,11 @@ class Gateway:
 
     async def _keeping(self, plan: Plan, live: Mapping[str, Backend], undo: AsyncExitStack) -> HeldKept:
         file, needs = plan.config.file, plan.needs()
-        says = (file.state, file.spool, needs, live)
-        if self._parts.kept.says == says:
-            return self._parts.kept
+        says, old = (file.state, file.spool, needs, live), self._parts.kept
+        if old.says == says:
+            return old
         stack = await undo.enter_async_context(AsyncExitStack())
-        return HeldKept(says, stack, await _entered(stack, ("state",), partial(Kept, file, needs, live)))
+        return HeldKept(says, stack, await _entered(stack, ("state",), partial(Kept, file, needs, live, old.kept)))
 
     def _shown(self, plan: Plan, served: Mapping[str, Served], live: Mapping[str, Backend]) -> View:
         """What listeners are to see from now on."""
@@ -213,6 +213,7 @@ class Gateway:
             for name in _SHOWN:
                 setattr(view, name, getattr(shown, name))
         kept = [] if old.kept is new.kept else [old.kept]
+        old.kept.kept.hand_over(new.kept.kept)
         gone = Gone(missing(old.listeners, new.listeners), missing(old.backends, new.backends), kept, going_on)
         seconds, self.plan = self.plan.config.file.drain.seconds, plan
         if gone:

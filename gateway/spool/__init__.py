@@ -51,6 +51,7 @@ class Spools:
         self._config = config
         self._targets = targets
         self._files: list[File] = []
+        self._given: dict[str, BackendSpool] = {}
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -70,7 +71,7 @@ class Spools:
 
     def of(self, backend: str) -> BackendSpool:
         """The spool of a backend."""
-        return BackendSpool(self, backend, self._files[0].queues[backend])
+        return self._given.setdefault(backend, BackendSpool(self, backend, self._files[0].queues[backend]))
 
     def admit(self, size: int) -> None:
         """Refuse a record that there is no room for."""
