@@ -11,7 +11,7 @@ from gateway.port import Record
 from gateway.spool.record import ASIDE, WAITING, Stored, kept_for, kept_in, opened, wrapped
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
-HEADERS = st.lists(st.tuples(TEXT, TEXT), max_size=4).map(lambda pairs: Headers(pairs))
+HEADERS = st.lists(st.tuples(TEXT, TEXT), max_size=4).map(Headers)
 
 
 @given(
