@@ -82,8 +82,9 @@ class Term:
                 try:
                     async with asyncio.timeout(LAG_S):
                         await self._measure_topic(topic)
-                except AWAY as error:
+                except (*AWAY, GatewayError) as error:
                     log.debug("what is still to be consumed of %s is not known now: %r", topic, error)
+                    self._lag = {one: lag for one, lag in self._lag.items() if one.topic != topic}
             await asyncio.sleep(LAG_S)
 
     async def _measure_topic(self, topic: str) -> None:

@@ -12,14 +12,15 @@ from adapters.ingress.topic.work import Terms, Work
 from gateway.message import JSON
 from gateway.part import Part
 from gateway.port import Ahead, BackendConfig, ListenerConfig, Source, Subscription, View
+from gateway.worker import own
 
 
 class Retry(Part):
     """When a record is tried again that could not be handled, and that is not itself to blame."""
 
     attempts: int | None = Field(default=None, ge=1, le=1_000_000, examples=[10])
-    """How many tries it gets before it goes to the dead-letter topic; for ever, unless told. Pauses of the backend's breaker
-    are none."""
+    """How many tries it gets before it goes to the dead-letter topic; for ever, unless told. What the gateway itself refuses, for
+    the backend's breaker is open or too much is in flight, is none."""
     seconds: float = Field(default=0.1, gt=0, le=3600)
     """The first pause. Each is twice as long as the one before, less some jitter; a backend that asks for more by Retry-After
     gets that, up to an hour."""
@@ -91,6 +92,9 @@ class Config(ListenerConfig):
     def consumes(self, when: str) -> tuple[str, str] | None:
         return (self.backend, when) if when in self.topics else None
 
+    def uses(self) -> Sequence[str]:
+        return (self.backend,)
+
     def refusals(self, backends: Mapping[str, BackendConfig]) -> Sequence[tuple[str, str]]:
         sources = ", ".join(name for name, backend in backends.items() if backend.consumable) or "none"
         if self.backend not in backends:
@@ -115,9 +119,14 @@ class Config(ListenerConfig):
             self.order,
             1 if self.order == "partition" else self.parallel,
             Ahead(self.ahead.records, int(self.ahead.bytes)),
-            self.instance,
+            self._instance(),
             self.session,
         )
+
+    def _instance(self) -> str | None:
+        """Each of several processes is a member of its own; one that takes the place of another has its name."""
+        number = own().number
+        return f"{self.instance}-{number}" if self.instance and number else self.instance
 
     def terms(self, listener: str) -> Terms:
         """How records are worked through."""

@@ -20,7 +20,8 @@ from adapters.ingress.topic.verdict import (
     problem_of,
     reply_to,
 )
-from gateway.errors import GatewayError, RetryAfter
+from gateway.breaker import Breaker
+from gateway.errors import GatewayError, Reason, RetryAfter
 from gateway.exchange import Handler
 from gateway.message import Message
 from gateway.metric import Counter
@@ -85,11 +86,12 @@ class Work:
                 self._limits.add(limit)
                 try:
                     if verdict is None:
-                        verdict = await self._tried(record, endpoint.handler, tries + 1)
+                        verdict = await self._tried(record, endpoint.handler, breaker, tries + 1)
                     await self._written(verdict)
                 except GatewayError as error:
                     if self._leaving:
                         raise
+                    failure = error
                     wait = _wait(error, pause)
                     log.warning("%s: %s waits %.1f s: %s", terms.listener, place_of(record), wait, error.message)
                 else:
@@ -99,19 +101,19 @@ class Work:
                     self._limits.discard(limit)
             if verdict is None:
                 RETRIES.add(1, terms.listener, record.topic)
-                # While the breaker is open nothing is sent, so that it is no try.
-                tries += breaker is None or not breaker.open
+                tries += _was_sent(failure, breaker)
             await asyncio.sleep(wait)
             pause = min(pause * 2, terms.max_pause)
 
-    async def _tried(self, record: Record, handler: Handler, number: int) -> Verdict:
+    async def _tried(self, record: Record, handler: Handler, breaker: Breaker | None, number: int) -> Verdict:
         """What becomes of a record by this try. Raises a GatewayError after which there is another."""
         terms = self._terms
         exchange = RecordExchange(record, terms.content_type)
         try:
             await handler(exchange)
         except GatewayError as error:
-            if not is_poison(error) and (terms.attempts is None or number < terms.attempts):
+            last = terms.attempts is not None and number >= terms.attempts and _was_sent(error, breaker)
+            if not last and not is_poison(error):
                 raise
             return self._given_up(record, error, number, exchange.call.id)
         return Verdict(DELIVERED, self._replies(record, exchange.reply))
@@ -142,6 +144,11 @@ class Work:
         while writes:
             await self._source.produce(*writes[0])
             writes.popleft()
+
+
+def _was_sent(error: GatewayError, breaker: Breaker | None) -> bool:
+    """Whether a try that failed was one: what the gateway itself refuses for a while says nothing of the record."""
+    return error.reason is not Reason.OVERLOADED and (breaker is None or not breaker.open)
 
 
 def _wait(error: GatewayError, pause: float) -> float:
