@@ -13,7 +13,7 @@ from gateway.exchange import EndOfMessages, Exchange, Handler, Wrapper, first
 from gateway.inside import Inside
 from gateway.message import NO_HEADERS, Headers, Message
 from gateway.policy import Guard, Policy
-from gateway.status import failure
+from gateway.status import Failure, failure
 
 log = logging.getLogger("polygate")
 
@@ -114,10 +114,12 @@ class _Child(Wrapper):
     def __init__(self, inner: Exchange, message: Message, number: int) -> None:
         super().__init__(inner, inner.call.part(number))
         self._message: Message | None = message
+        self._head = NO_HEADERS
         self.replies: list[Message] = []
 
     async def accept(self, headers: Headers = NO_HEADERS) -> None:
-        """The conversation is accepted already; a message has no head of its own."""
+        """The conversation is accepted already: what a message is accepted with goes with its reply."""
+        self._head = self._head or headers
 
     async def receive(self) -> Message:
         if self._message is None:
@@ -126,6 +128,9 @@ class _Child(Wrapper):
         return message
 
     async def send(self, message: Message) -> None:
+        if self._head and not isinstance(message, Failure):
+            own = Headers((*self._head, *message.headers))
+            message = Message(message.body, message.content_type, message.key, own, message.cursor, message.timestamp)
         self.replies.append(message)
 
     def conclude(self, headers: Headers) -> None:

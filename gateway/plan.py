@@ -23,7 +23,7 @@ from gateway.pipeline import Turn, admitted, answerable, conversation, messages,
 from gateway.policy import Policy, PolicyConfig
 from gateway.port import Backend, Posts, Target
 from gateway.present import offers, opened, opening, raw, translation, uploads
-from gateway.route import Endpoint, Table, refusal
+from gateway.route import Batch, Endpoint, Table, refusal
 from gateway.topic.event import EVENT
 
 MISS = "-"
@@ -175,8 +175,17 @@ class Plan:
             route.method_override,
             route.to.backend,
             route.to.awaited,
+            self._batch(route, binding, policies, inner, inside),
         )
         return endpoint, ready
+
+    @staticmethod
+    def _batch(route: PlannedRoute, binding: Binding, policies: Sequence[Policy], inner: Handler, inside: Inside) -> Batch | None:
+        """What answers requests that hold many messages: the same, once for each."""
+        batches = route.to.batches()
+        if batches is None or binding.each or binding.many is not Many.NEITHER or not binding.rule.body:
+            return None
+        return Batch(admitted(inside, conversation(policies, answerable(inner)), lasting=False), *batches)
 
     def inner(self, route: PlannedRoute, binding: Binding) -> Sequence[Policy]:
         """What stands next to the target: one translation or, around policies that open messages, two."""

@@ -85,6 +85,12 @@ class TargetConfig(Part):
         """What it sends to beside its own backend."""
         return None
 
+    def batches(self) -> tuple[int, bool] | None:
+        """How many messages one request over HTTP may hold to be answered one by one, and whether a JSON array is many of them;
+        None where it holds one.
+        """
+        return None
+
     def keeps(self) -> Mapping[tuple[str, ...], float]:
         """For how many seconds it keeps things in the gateway's state, by the field that says so."""
         return {}

@@ -43,6 +43,18 @@ Condition = Callable[[Facts], bool]
 
 
 @dataclass(frozen=True, slots=True)
+class Batch:
+    """How a route answers a request that holds many messages, though its target answers one with one."""
+
+    handler: Handler
+    """Every message is an exchange of its own."""
+    limit: int
+    """How many there may be."""
+    arrays: bool
+    """A JSON array is many messages and not one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """A route as one kind of listener serves it."""
 
@@ -68,6 +80,8 @@ class Endpoint:
     """The backend that its target is on."""
     awaited: bool = False
     """Its one reply may be waited for as an event stream."""
+    batch: Batch | None = None
+    """For requests that hold many messages; None where one is all that there may be."""
 
 
 def refusal(error: GatewayError) -> Handler:

@@ -47,10 +47,17 @@ class PublishTo(TargetConfig):
 
     idempotency: Idempotency | None = None
     """Write once for each Idempotency-Key, however often it comes. Off unless it stands here; `{}` takes its defaults."""
+    batch: bool = False
+    """Take a JSON array for as many messages as it has elements, each answered by itself. Lines of NDJSON always are."""
+    max_batch: int = Field(default=10_000, ge=1, le=1_000_000)
+    """How many messages one request may hold."""
 
     def needs(self) -> AbstractSet[str]:
         spool = self.ack == "stored" or self.when_down == "store"
         return frozenset((*(("spool",) if spool else ()), *(("state",) if self.idempotency is not None else ())))
+
+    def batches(self) -> tuple[int, bool] | None:
+        return self.max_batch, self.batch
 
     def keeps(self) -> Mapping[tuple[str, ...], float]:
         return {} if self.idempotency is None else {("idempotency", "window"): self.idempotency.window}

@@ -28,6 +28,10 @@ _BLANKS = re.compile(rb"\n[ \t\r\n]*\n")
 class _Framing(Protocol):
     """Where one message ends and the next begins."""
 
+    @property
+    def many(self) -> bool:
+        """Whether there may be more than one."""
+
     def feed(self, piece: bytes) -> Iterable[bytes]:
         """The messages that this piece completes."""
 
@@ -53,6 +57,11 @@ class Body:
         self._ready: Iterator[bytes] = iter(())
         self._begun = False
         self._ended = False
+
+    @property
+    def many(self) -> bool:
+        """Whether it is an array or lines, as far as it was read, rather than one message."""
+        return self._framing.many
 
     async def receive(self) -> Message:
         """The next message. Raises EndOfMessages after the last, and CallerError where it does not come or is none."""
@@ -125,6 +134,8 @@ def _framing(kind: str, limit: int, *, raw: bool) -> _Framing:
 class _Pieces:
     """Bytes as they come; no bytes at all are one empty message."""
 
+    many = True
+
     def __init__(self) -> None:
         self._empty = True
 
@@ -139,6 +150,8 @@ class _Pieces:
 class _Records:
     """A line each; an empty line is none."""
 
+    many = True
+
     def __init__(self, limit: int) -> None:
         self._lines = Lines(limit)
 
@@ -152,6 +165,8 @@ class _Records:
 
 class _Whole:
     """All of it is one message, and so is nothing."""
+
+    many = False
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -175,6 +190,10 @@ class _Values:
         self._elements: Elements | None = None
         self._whole = _Whole(limit)
         self._begun = False
+
+    @property
+    def many(self) -> bool:
+        return self._elements is not None
 
     def feed(self, piece: bytes) -> Iterable[bytes]:
         if not self._begun:

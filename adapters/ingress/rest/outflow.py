@@ -73,10 +73,10 @@ class Outflow:
         if self._flush is None:
             self._flush = self._loop.call_soon(self.flush)
 
-    async def pace(self) -> None:
-        """Wait while the caller is slow."""
+    async def pace(self, ahead: int = WAIT_BYTES) -> None:
+        """Wait while the caller is slow: more than `ahead` bytes behind."""
         transport = self._request.transport
-        if self._size > FLUSH_BYTES or (transport is not None and transport.get_write_buffer_size() > WAIT_BYTES):
+        if self._size > max(FLUSH_BYTES, ahead) or (transport is not None and transport.get_write_buffer_size() > ahead):
             self.flush()
             await self._request.writer.drain()
 

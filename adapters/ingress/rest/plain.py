@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from adapters.grpc.timeout import NAME, seconds_of
 from adapters.ingress.rest.asked import Asked, refusing
+from adapters.ingress.rest.batch import batched, holds_many
 from adapters.ingress.rest.body import Body
 from adapters.ingress.rest.connect import STREAM_TYPES, UNARY_TYPES
 from adapters.ingress.rest.exchange import HttpExchange, OptionsExchange, RawExchange, RestExchange, StreamExchange
@@ -59,6 +61,9 @@ class Plain:
         try:
             if asked.method == "POST" and endpoint.around is None and (not asked.kind or asked.kind.startswith(_SIMPLE)):
                 check_origin(asked)
+            if endpoint.batch is not None and holds_many(asked.kind, endpoint.batch):
+                called = partial(asked.call, PROTOCOL, target, found.params, query=asked.query)
+                return batched(asked, called, endpoint, endpoint.batch, partial(refusing, self._view, PROTOCOL, endpoint))
             accepts = "" if streams and endpoint.raw else choose(accept, endpoint.offers, streams)
             seconds = seconds_of(asked.headers.get(NAME))
             body = Body(asked, raw=endpoint.uploads) if many is Many.REQUESTS or many is Many.BOTH else None
