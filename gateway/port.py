@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from gateway.bind import Address, Listen, listen
 from gateway.breaker import Breaker
@@ -299,6 +299,19 @@ Reload = Callable[[], Awaitable[Reloaded]]
 """Load the config anew, and go on as it says then."""
 
 
+class Everybody(Protocol):
+    """All the processes of a gateway that is several."""
+
+    async def metrics(self) -> bytes:
+        """What all have counted, as one has it. Raises BackendError where that cannot be told."""
+
+    async def readiness(self, seconds: float) -> Mapping[str, Any]:
+        """Whether all are ready, as `gateway.ready` tells it of one. Raises BackendError."""
+
+    async def reload(self) -> Reloaded:
+        """See `Reload`: all of them. Raises BackendError."""
+
+
 @dataclass(slots=True)
 class View:
     """What a listener may see of the running gateway."""
@@ -317,6 +330,8 @@ class View:
     """Where a listener has its sockets from: one that takes the place of another goes on with that one's."""
     reload: Reload | None = None
     """None where nobody can."""
+    everybody: Everybody | None = None
+    """None where this process is the whole gateway."""
     addresses: dict[str, Address] = field(default_factory=dict)
     documents: Mapping[str, Document] = field(default_factory=dict)
     """The documents, by the paths that they are known by ("/openapi.json")."""

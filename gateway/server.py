@@ -18,7 +18,7 @@ from gateway.held import Gone, HeldBackend, HeldKept, HeldListener
 from gateway.inside import Inside
 from gateway.kept import NOTHING_KEPT, Kept
 from gateway.plan import NO_ROUTES, Plan, Served
-from gateway.port import Backend, BackendConfig, ListenerConfig, Reload, View
+from gateway.port import Backend, BackendConfig, Everybody, ListenerConfig, Reload, View
 from gateway.source import Where
 from gateway.task import Tasks
 
@@ -79,10 +79,14 @@ class Gateway:
     Entering raises StartError, as `reload` does.
     """
 
-    def __init__(self, plan: Plan, *, reload: Reload | None = None, listen: Listen = listen) -> None:
-        """`reload`: what loads the config anew, for listeners to ask; `listen`: where they have their sockets from."""
+    def __init__(
+        self, plan: Plan, *, reload: Reload | None = None, listen: Listen = listen, everybody: Everybody | None = None
+    ) -> None:
+        """`reload`: what loads the config anew, for listeners to ask; `listen`: where they have their sockets from; `everybody`:
+        all processes, where there are several.
+        """
         self.plan = plan
-        self.view = View(NO_ROUTES.find, reload=reload, listen=listen)
+        self.view = View(NO_ROUTES.find, reload=reload, listen=listen, everybody=everybody)
         self._parts = _Parts()
         self._tasks = Tasks()
         self._leaving: set[asyncio.Task[None]] = set()
