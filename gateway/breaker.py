@@ -92,6 +92,17 @@ class Breaker:
             self._tasks.spawn(self._watch(), f"breaker of {self._name}")
 
     async def _watch(self) -> None:
+        try:
+            await self._back()
+            # Half open: the next failure opens it again, after a longer pause; a success forgets it all.
+            self._failures = self._config.failures - 1
+            log.info("backend %s answers again", self._name)
+        finally:
+            # Where the backend leaves first nobody asks it any more: who waits is to look for another.
+            self._shut.set()
+
+    async def _back(self) -> None:
+        """Ask until the backend answers."""
         loop = asyncio.get_running_loop()
         while True:
             pause = self._pause * random.uniform(0.75, 1.25)  # noqa: S311  jitter, not a secret
@@ -103,8 +114,4 @@ class Breaker:
                     await self._check()
             except (GatewayError, TimeoutError):
                 continue
-            break
-        # Half open: the next failure opens it again, after a longer pause; a success forgets it all.
-        self._failures = self._config.failures - 1
-        self._shut.set()
-        log.info("backend %s answers again", self._name)
+            return

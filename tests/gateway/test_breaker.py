@@ -149,3 +149,13 @@ async def test_openings_are_counted(backend, tasks):
     before = counter.values().get(("b",), 0)
     made(backend, tasks, failures=1).failed(AWAY, CALL)
     assert 1 == counter.values()[("b",)] - before
+
+
+async def test_who_waits_for_a_backend_that_leaves_waits_no_longer(backend):
+    async with Tasks() as tasks:
+        breaker = made(backend, tasks, failures=1, pause=3600)
+        breaker.failed(AWAY, CALL)
+        waiting = asyncio.ensure_future(breaker.closed())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    await waiting

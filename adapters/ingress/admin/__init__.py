@@ -19,11 +19,15 @@ from gateway.policy.observe import METRICS_TYPE, metrics
 from gateway.port import Backend, ListenerConfig, View
 
 BACKLOG = 128
+RELOAD = "/reload"
+_STATUS = {"changed": 200, "unchanged": 200, "refused": 422, "busy": 409, "stopping": 503}
+_FROM_PAGES = frozenset({"origin", "referer", "sec-fetch-site"})
+"""What a browser says of a page that asks: with POST always one of them (Fetch Standard 3.2, Fetch Metadata)."""
 _HEADERS = {"Server": "polygate", "Cache-Control": "no-store"}
 
 
 class Config(ListenerConfig):
-    """Liveness, readiness, metrics, routes and the documents of what is served, over HTTP."""
+    """Liveness, readiness, metrics, routes and the documents of what is served, over HTTP; and loading the config anew."""
 
     kind: Literal["admin"]
     bind: Bind
@@ -64,11 +68,13 @@ class Admin:
             await runner.cleanup()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == RELOAD:
+            return await self._reload(request)
         page = self._pages.get(request.path)
         file = files().get(request.path) if request.path.startswith("/docs") else None
         document = self._view.documents.get(request.path)
         if page is None and file is None and document is None:
-            return _json({"pages": sorted((*self._pages, *self._view.documents, "/docs"))}, status=404)
+            return _json({"pages": sorted((*self._pages, *self._view.documents, "/docs", RELOAD))}, status=404)
         if request.method not in {"GET", "HEAD"}:
             return web.Response(status=405, headers={**_HEADERS, "Allow": "GET, HEAD"})
         if file is not None:
@@ -79,6 +85,22 @@ class Admin:
             )
         assert page is not None  # noqa: S101  one of the three is there
         return await page()
+
+    async def _reload(self, request: web.BaseRequest) -> web.Response:
+        """Load the config anew. A browser tells of every page that lets it do so: no page may, whoever reads it."""
+        if request.method != "POST":
+            return web.Response(status=405, headers={**_HEADERS, "Allow": "POST"})
+        if _FROM_PAGES & {name.lower() for name in request.headers}:
+            return _json({"error": "a page in a browser may not do that"}, status=403)
+        if self._view.reload is None:
+            return _json({"error": "this gateway was not started from a config that could be loaded anew"}, status=404)
+        told = await self._view.reload()
+        body: dict[str, object] = {"outcome": told.outcome}
+        if told.outcome == "refused":
+            body["problems"] = list(told.problems)
+        else:
+            body |= told.changes
+        return _json(body, status=_STATUS[told.outcome])
 
     def _file(self, request: web.BaseRequest, file: File) -> web.Response:
         takes_gzip = "gzip" in request.headers.get("Accept-Encoding", "")

@@ -13,7 +13,7 @@ import pytest
 from adapters.ingress.admin import Config
 from gateway.codec import Contracts
 from gateway.errors import BackendError, Reason
-from gateway.port import Document, View
+from gateway.port import Document, Reloaded, View
 
 
 class Backend:
@@ -36,8 +36,8 @@ async def asking(view=None, **settings):
     ingress = Config(kind="admin", bind="127.0.0.1:0", **settings).build("admin", view)
     async with ingress.serving() as address, aiohttp.ClientSession(f"http://{address}") as session:
 
-        async def ask(path, method="GET"):
-            async with session.request(method, path) as answer:
+        async def ask(path, method="GET", **headers):
+            async with session.request(method, path, headers=headers) as answer:
                 json = answer.content_type == "application/json" and method != "HEAD"
                 return answer.status, answer.headers, await answer.json() if json else await answer.read()
 
@@ -199,3 +199,46 @@ async def test_the_viewer_is_sent_compressed_to_who_takes_that_and_plain_to_who_
                 assert (coding == "gzip") == ("Content-Encoding" in answer.headers)
     assert bodies["identity"] == gzip.decompress(bodies["gzip"])
     assert b"SwaggerUIBundle" in bodies["identity"]
+
+
+CHANGES = {"routes": {"added": ["a"], "changed": [], "removed": [], "unchanged": ["b"]}}
+PROBLEM = {"file": "gateway.yaml", "line": 3, "path": "routes[0].to", "text": "is missing"}
+
+
+@pytest.mark.parametrize(
+    ("told", "status", "body"),
+    [
+        (Reloaded("changed", CHANGES), 200, {"outcome": "changed", **CHANGES}),
+        (Reloaded("unchanged", CHANGES), 200, {"outcome": "unchanged", **CHANGES}),
+        (Reloaded("refused", problems=[PROBLEM]), 422, {"outcome": "refused", "problems": [PROBLEM]}),
+        (Reloaded("busy"), 409, {"outcome": "busy"}),
+        (Reloaded("stopping"), 503, {"outcome": "stopping"}),
+    ],
+)
+async def test_the_config_is_loaded_anew_and_what_came_of_it_is_told(told, status, body):
+    seen = view()
+    seen.reload = lambda: asyncio.sleep(0, told)
+    async with asking(seen) as ask:
+        assert (status, body) == (await ask("/reload", "POST"))[::2]
+
+
+@pytest.mark.parametrize("header", ["Origin", "Referer", "Sec-Fetch-Site"])
+async def test_a_page_in_a_browser_cannot_have_the_config_loaded(header):
+    seen = view()
+    seen.reload = lambda: pytest.fail("it was loaded")
+    async with asking(seen) as ask:
+        assert 403 == (await ask("/reload", "POST", **{header: "http://127.0.0.1"}))[0]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
+async def test_the_config_is_loaded_by_post_alone(method):
+    seen = view()
+    seen.reload = lambda: pytest.fail("it was loaded")
+    async with asking(seen) as ask:
+        status, headers, _ = await ask("/reload", method)
+    assert (405, "POST") == (status, headers["Allow"])
+
+
+async def test_a_gateway_without_a_file_has_nothing_to_load():
+    async with asking(view()) as ask:
+        assert 404 == (await ask("/reload", "POST"))[0]
