@@ -48,8 +48,9 @@ class _Lane:
 
     async def may_store(self, turn: _Turn, until: float) -> bool:
         """Whether a record that is not written keeps its order if it is stored now. False once it is `until`."""
-        turn.verdict = asyncio.get_running_loop().create_future()
-        self._decide()
+        loop = asyncio.get_running_loop()
+        turn.verdict = loop.create_future()
+        loop.call_soon(self._decide)  # once this one waits as well: they go on in the order in which they are told
         try:
             async with asyncio.timeout_at(until):
                 return await turn.verdict
