@@ -24,6 +24,8 @@ class Fault:
     backends: tuple[str, ...] = ("kafka",)
     """ "kafka", "kafka-3" (three nodes), "proxied" (one node behind the proxy), "local"."""
     modes: tuple[str, ...] = ("broker",)
+    streams: bool = False
+    """Whether callers read the topic all the while, whose streams must not end."""
     disk_mib: int = 0
     """The size of the disk that the gateway's files are on; 0 for the machine's own."""
 
@@ -166,6 +168,33 @@ async def rebalance(rig: Rig) -> None:
     await rig.pause(0.5, 1)
 
 
+async def reload(rig: Rig) -> None:
+    """The config is loaded anew, again and again: the same, with a route more, with another policy, and bad ones."""
+    good = rig.config(rig.addresses)
+    file = rig.folder / "gateway.yaml"
+    extra = '\n  - {name: extra, when: {rest: "GET /extra"}, to: {backend: log, tail: other}}\n'
+    for number in range(RELOADS):
+        text, status = rig.random.choice(
+            (
+                (good, 200),
+                (good + extra, 200),
+                (good.replace("seconds: 2", f"seconds: {2 + number}"), 200),
+                (good + extra.replace("backend: log", "backend: nobody"), 422),
+                (good + "\n  - {", 422),
+                (good.replace("kind: rest", "kind: rust"), 422),
+            )
+        )
+        file.write_text(text)
+        told, body = await rig.ask("POST", "/reload")
+        if told != status:
+            rig.troubles.append(f"reload {number} is {told} where {status} was due: {body}")
+        await rig.pause(0, 0.1)
+    file.write_text(good)
+    await rig.ask("POST", "/reload")
+
+
+RELOADS = 10
+"""In one run: 20 seeds make 200 of them."""
 ACKS = ("broker", "once", "stored", "fallback", "none")
 
 FAULTS = {
@@ -184,6 +213,7 @@ FAULTS = {
         Fault("slow", weather(Weather.SLOW), ("proxied",), ACKS),
         Fault("rebalance", rebalance, ("kafka",), ("through",)),
         Fault("consumer-killed", kill_gateway, ("kafka", "local"), ("through",)),
+        Fault("reload", reload, ("kafka", "local"), ("broker", "none"), streams=True),
         Fault("disk-full", fill_disk, ("local", "kafka"), ("broker", "once", "stored"), disk_mib=2),
         Fault("fdatasync-fails", fail_sync, ("local", "kafka"), ("broker", "once", "stored")),
         Fault("clock-steps", step_clock, ("kafka", "local"), ACKS),

@@ -24,6 +24,7 @@ from tests.chaos.caller import Writer
 from tests.chaos.disk import Disk
 from tests.chaos.ledger import KEPT, Attempt, Verdict, verdict
 from tests.chaos.proxy import Proxy
+from tests.chaos.stream import STREAMS, Stream
 from tests.kafka_broker import ScriptBroker
 from tests.system.process import ROOT, Gateway
 
@@ -45,6 +46,12 @@ ONWARD = """
   - name: onward
     when: {{topic: {topic}.in}}
     to: {{backend: log, publish: {topic}, key: "{{customer}}"}}"""
+
+
+FEED = """
+  - name: feed
+    when: {{rest: GET /feed, websocket: /feed, grpc: shop.v1.Orders/Watch}}
+    to: {{backend: log, tail: {topic}}}"""
 
 
 def free_ports(count: int) -> list[int]:
@@ -83,6 +90,11 @@ class Rig:
         self.attempts: list[Attempt] = []
         self.gateways: list[Gateway] = []
         self.others: list[Gateway] = []
+        self.troubles: list[str] = []
+        """What went wrong beside the records."""
+        self._streams: list[Stream] = []
+        self._reading: list[asyncio.Task[None]] = []
+        self._writing: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._stack = AsyncExitStack()
 
@@ -111,6 +123,7 @@ class Rig:
         )
         if through:
             routes += ONWARD.format(topic=self.topic)
+        routes += FEED.format(topic=self.topic)
         return (
             f"contracts: [{ROOT}/protos/shop.binpb]\nlisteners:\n{listeners}\nbackends:\n  log: {backend}\n"
             f"policies: [{{kind: deadline, seconds: {DEADLINE_S}}}, {{kind: observe, log: none}}]\n"
@@ -186,7 +199,36 @@ class Rig:
                     continue
                 for number in range(writers):
                     name = f"{self.seed}-{mode}-{wire}-{number}"
-                    group.create_task(Writer(name, mode, wire, self.addresses, self.attempts.append).run(self._stop))
+                    writer = Writer(name, mode, wire, self.addresses, self.attempts.append)
+                    self._writing.add(group.create_task(writer.run(self._stop)))
+
+    async def follow(self, group: asyncio.TaskGroup) -> None:
+        """Let callers read what is written from now on; their streams may not end before the verdict."""
+        for kind in STREAMS:
+            stream = kind(self.addresses)
+            self._reading.append(group.create_task(stream.run()))
+            self._streams.append(stream)
+            await stream.open.wait()
+
+    async def caught_up(self) -> None:
+        """Until every stream has seen what was acknowledged, or has ended, or nothing more comes; then let them go."""
+        wanted = {one.id for one in self.attempts if one.told in KEPT}
+        loop = asyncio.get_running_loop()
+        last, since = -1, loop.time()
+        while loop.time() - since < QUIET_S / 3:
+            left = sum(len(wanted - stream.seen) for stream in self._streams if not stream.ended)
+            if not left:
+                break
+            if left != last:
+                last, since = left, loop.time()
+            await asyncio.sleep(0.1)
+        for stream in self._streams:
+            if stream.ended:
+                self.troubles.append(f"a stream was dropped: {stream.ended}")
+            elif missed := wanted - stream.seen:
+                self.troubles.append(f"{type(stream).__name__} has not seen {len(missed)} records, as {min(missed)}")
+        for task in self._reading:
+            task.cancel()
 
     async def pause(self, least: float, most: float) -> None:
         """Let some seeded time pass."""
@@ -206,14 +248,16 @@ class Rig:
         result = verdict(self.attempts, await self._found())
         if len(self.gateways) == 1 and dropped != result.dropped:
             result.strange.append(f"{dropped} were counted as dropped, and {result.dropped} are missing")
+        result.strange += self.troubles
         if code:
             result.strange.append(f"the gateway ended with {code}")
         return result
 
-    async def _get(self, path: str) -> tuple[int, str]:
+    async def ask(self, method: str, path: str) -> tuple[int, str]:
+        """Ask the admin listener: status and body."""
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
-            session.get(f"http://{self.addresses['admin']}{path}") as answer,
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
+            session.request(method, f"http://{self.addresses['admin']}{path}") as answer,
         ):
             return answer.status, await answer.text()
 
@@ -221,12 +265,16 @@ class Rig:
         """The numbers of /metrics by name and labels."""
         from prometheus_client.parser import text_string_to_metric_families
 
-        _, text = await self._get("/metrics")
+        _, text = await self.ask("GET", "/metrics")
         found: dict[str, dict[tuple[tuple[str, str], ...], float]] = defaultdict(dict)
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 found[sample.name][tuple(sorted(sample.labels.items()))] = sample.value
         return found
+
+    async def settled(self) -> None:
+        """Until the callers have the answers that they wait for."""
+        await asyncio.wait(self._writing)
 
     async def _emptied(self) -> None:
         """Until the spool is forwarded, and what was accepted is settled."""

@@ -59,9 +59,14 @@ async def once(fault: Fault, backend: str, seed: int, brokers: Brokers) -> Verdi
     disk = Disk(fault.disk_mib) if fault.disk_mib else None
     async with asyncio.timeout(RUN_S), Rig(seed, modes, broker, proxy, disk=disk) as rig:
         async with asyncio.TaskGroup() as group:
+            if fault.streams:
+                await rig.follow(group)
             await rig.write(group)
             await fault.inflict(rig)
             rig.stop()
+            if fault.streams:
+                await rig.settled()
+                await rig.caught_up()
         return await rig.verdict()
 
 
