@@ -66,21 +66,29 @@ class Pouring:
         self._unreadable = PassedOver("showing them to this caller")
         self._at = dict(follower.at)
         self.cursor = cursor_of(wanted.asked or follower.at)
+        self._held: Sequence[Record] = ()
+        """What was read last, of which so many are sent, and when it was read."""
+        self._sent = 0
+        self._read = 0.0
 
-    @property
-    def lag(self) -> Callable[[], Lag | None]:
-        """How far its caller is behind."""
-        return self._follower.lag
+    def lag(self) -> Lag | None:
+        """How far its caller is behind, with what was read for it and is not sent yet; None as for a follower."""
+        lag, held = self._follower.lag(), self._held[self._sent :]
+        if lag is None or not held:
+            return lag
+        seconds = max(lag.seconds, asyncio.get_running_loop().time() - self._read)
+        return Lag(lag.records + len(held), lag.bytes + sum(len(record.body) for record in held), seconds)
 
     async def run(self) -> None:
         """Send until the limit, or until the place to end at."""
         if self._wanted.asked is not None:
             await self._tell(self._wanted.asked, Why.RETENTION)
         follower, until = self._follower, self._wanted.until
+        loop = asyncio.get_running_loop()
+        behind = False
         paces = self._terms.slow in {"conflate", "drop_oldest"}
         while until is None or any(follower.at.get(partition, 0) < end for partition, end in until.items()):
-            lag = follower.lag() if paces else None
-            behind = passes(lag, self._terms.behind)
+            behind = paces and self._behind(behind=behind)
             if behind and self._terms.slow == "drop_oldest":
                 await self._skip()
             try:
@@ -90,10 +98,16 @@ class Pouring:
                 continue
             if behind and self._terms.slow == "conflate":
                 records = self._newest(records)
+            self._held, self._sent, self._read = records, 0, loop.time()
             if not await self._send(records):
                 return
             if self._wanted.shows is not None or behind:
                 await asyncio.sleep(0)  # where nothing was sent, nobody else has run
+
+    def _behind(self, *, behind: bool) -> bool:
+        """Whether the caller is too far behind or, once it was, has not caught up yet."""
+        lag = self._follower.lag()
+        return lag is not None and (passes(lag, self._terms.behind) or (behind and lag.records > 0))
 
     async def _send(self, records: Sequence[Record]) -> bool:
         """Whether there is more to come."""
@@ -117,6 +131,7 @@ class Pouring:
                         if self._left == 0:
                             return False
             self.cursor = cursor
+            self._sent += 1
         return True
 
     async def _passed_over(self, record: Record, cursor: str, error: BackendError) -> None:

@@ -23,7 +23,6 @@ from gateway.topic.opening import wrong
 log = logging.getLogger("polygate")
 
 BACKOFF_S = (0.1, 5.0)
-DAY_S = 86_400
 ACKNOWLEDGED = Counter("polygate_tail_acks", "Acknowledgements of subscribers that were stored.", "route")
 
 
@@ -36,8 +35,8 @@ class Subscribers(Part):
     """
     unacked: int = Field(default=1000, gt=0, le=100_000)
     """How many events one may have been sent and not have acknowledged; it is sent no more until it does."""
-    keep_days: float = Field(default=30, gt=0, le=3650)
-    """How long the place of one is kept that neither comes back nor acknowledges anything."""
+    keep: float = Field(default=7 * 86_400.0, ge=60, le=366 * 86_400)
+    """For how many seconds the place of one is kept that neither comes back nor acknowledges anything."""
 
 
 class Session:
@@ -93,7 +92,7 @@ class Places:
         self._route = route
         self._spec = spec
         self._tasks = tasks
-        self._seconds = spec.keep_days * DAY_S
+        self._seconds = spec.keep
         self._waiting: dict[str, tuple[str, Callable[[str], None]]] = {}
         self._storing: set[str] = set()
 

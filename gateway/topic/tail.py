@@ -27,6 +27,9 @@ from gateway.topic.slow import Behind, Slow
 from gateway.topic.subscriber import Places, Subscribers
 from gateway.topic.turn import Turn
 
+_TALKERS = frozenset({"websocket", "grpc"})
+"""Where a caller can say something while it is sent events."""
+
 
 class TailTo(TargetConfig):
     """Send a topic's messages to the caller as they come, each with a cursor to resume after it."""
@@ -80,6 +83,9 @@ class TailTo(TargetConfig):
 
     def needs(self) -> AbstractSet[str]:
         return frozenset({"state"}) if self.subscribers is not None else frozenset()
+
+    def keeps(self) -> Mapping[tuple[str, ...], float]:
+        return {} if self.subscribers is None else {("subscribers", "keep"): self.subscribers.keep}
 
     def refusals(self, contract: Contract | None) -> Sequence[str]:
         refusals = []
@@ -139,6 +145,9 @@ class Tail:
         """See `Handler`."""
         call, spec = exchange.call, self._spec
         talks = bool(call.many & Many.REQUESTS)
+        if self._places is not None and (not talks or call.protocol not in _TALKERS):
+            text = "this feed is acknowledged by whoever reads it: come by a WebSocket or by bidirectional gRPC"
+            raise CallerError(Reason.NOT_IMPLEMENTED, text)
         asked = await _asked(exchange, self._target, self._known | {"credit"} if talks else self._known)
         name = self._name.render(call.params, lambda: asked)
         resumed = call.headers.get("last-event-id") if self._places is None else await self._places.open(name, call.id)
