@@ -142,8 +142,11 @@ class Transactions:
                 tries += 1
                 await asyncio.sleep(pause(tries))
             else:
-                work.committing = not work.done.done()
-                return work.committing
+                if not work.done.done():
+                    work.committing = True
+                    return True
+                # Nobody waits any more: what is open must not be committed with the next.
+                producer.forget()
         return False
 
     async def _tidied(self, producer: Producer) -> None:
