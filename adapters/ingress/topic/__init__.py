@@ -8,10 +8,12 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import ByteSize, Field, model_validator
 
+from adapters.ingress.topic.verdict import Names
 from adapters.ingress.topic.work import Terms, Work
 from gateway.message import JSON
 from gateway.part import Part
 from gateway.port import Ahead, BackendConfig, ListenerConfig, Source, Subscription, View
+from gateway.topic.log import CORRELATION, HEADER, REPLY_TO
 from gateway.worker import own
 
 
@@ -53,6 +55,10 @@ class Config(ListenerConfig):
     """Where a group begins that has no offset yet."""
     reply_to: tuple[str, ...] = Field(default=(), examples=[["quotes.answered"]])
     """The topics that a record may ask for its reply on; any other is not written to."""
+    correlation_header: str = Field(default=CORRELATION, pattern=HEADER, examples=["kafka_correlationId"])
+    """The header of a record that finds its reply for it: the reply has it too."""
+    reply_to_header: str = Field(default=REPLY_TO, pattern=HEADER, examples=["kafka_replyTopic"])
+    """The header that says on which topic a record wants its reply."""
     content_type: str = JSON
     """What the records' bodies are."""
     order: Literal["partition", "key", "none"] = "partition"
@@ -131,7 +137,8 @@ class Config(ListenerConfig):
     def terms(self, listener: str) -> Terms:
         """How records are worked through."""
         retry = self.retry
-        return Terms(listener, self.content_type, self.reply_to, self.dead_letter, retry.attempts, retry.seconds, retry.max_pause)
+        names, pauses = Names(self.correlation_header, self.reply_to_header), (retry.seconds, retry.max_pause)
+        return Terms(listener, self.content_type, self.reply_to, names, self.dead_letter, retry.attempts, *pauses)
 
 
 class Topic:

@@ -9,7 +9,7 @@ from gateway.errors import CallerError, GatewayError, Outcome
 from gateway.message import BYTES, PROBLEM, Headers, Message
 from gateway.port import Record
 from gateway.status import TABLE, outcome_of, problem_body
-from gateway.topic.log import CORRELATION, ERROR, REPLY_TO, rfc3339
+from gateway.topic.log import CORRELATION, ERROR, REPLY_PARTITION, REPLY_TO, rfc3339, said
 
 # Headers of a dead letter, beside those that the record had; its key and its body are the record's own.
 DETAIL = "polygate-error-detail"
@@ -21,6 +21,7 @@ OFFSET = "polygate-original-offset"
 TIMESTAMP = "polygate-original-timestamp"
 
 DETAIL_CHARS = 1000
+MAX_DIGITS = 9
 
 DELIVERED, PASSED_OVER, DEAD_LETTERED = "delivered", "passed_over", "dead_lettered"
 
@@ -30,8 +31,10 @@ class Verdict:
     """The record is done with once all of these are written, acknowledged."""
 
     fate: str
-    writes: deque[tuple[str, Message]] = field(default_factory=deque)
-    """Topic and record each. What is written is taken off, so that another try does not write it again."""
+    writes: deque[tuple[str, Message, int | None]] = field(default_factory=deque)
+    """Topic, record and, where that is asked for, partition each. What is written is taken off, so that another try does not
+    write it again.
+    """
 
 
 def is_poison(error: GatewayError) -> bool:
@@ -45,16 +48,24 @@ def problem_of(error: GatewayError, exchange_id: str) -> Message:
     return Message(problem_body(error, exchange_id), PROBLEM, headers=Headers(((ERROR, error.reason.value),)))
 
 
-def reply_to(record: Record, reply: Message) -> Message:
-    """A reply as a record: found by the question's correlation, in order by its key."""
-    correlation = record.headers.get(CORRELATION)
-    headers = reply.headers.plus((CORRELATION, correlation)) if correlation else reply.headers
-    return Message(reply.body, reply.content_type, record.key, headers)
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The headers by which a record asks for its reply."""
 
+    correlation: str = CORRELATION
+    reply_to: str = REPLY_TO
 
-def asks_on(record: Record) -> str | None:
-    """The topic that a record wants its reply on."""
-    return record.headers.get(REPLY_TO)
+    def reply(self, record: Record, reply: Message) -> Message:
+        """A reply as a record: found by the question's correlation, in order by its key."""
+        correlation = said(record.headers, self.correlation)
+        headers = reply.headers.plus((self.correlation, correlation)) if correlation else reply.headers
+        return Message(reply.body, reply.content_type, record.key, headers)
+
+    def asks_on(self, record: Record) -> tuple[str, int | None]:
+        """The topic that a record wants its reply on, "" for none, and the partition of it where it says that too."""
+        partition = record.headers.get(REPLY_PARTITION) or ""
+        known = partition.isascii() and partition.isdigit() and len(partition) <= MAX_DIGITS
+        return said(record.headers, self.reply_to), int(partition) if known else None
 
 
 def letter(record: Record, error: GatewayError, attempts: int) -> Message:

@@ -13,15 +13,14 @@ from adapters.ingress.topic.verdict import (
     DEAD_LETTERED,
     DELIVERED,
     PASSED_OVER,
+    Names,
     Verdict,
-    asks_on,
     is_poison,
     letter,
     problem_of,
-    reply_to,
 )
 from gateway.breaker import Breaker
-from gateway.errors import GatewayError, Reason, RetryAfter
+from gateway.errors import BackendError, GatewayError, Reason, RetryAfter
 from gateway.exchange import Handler
 from gateway.message import Message
 from gateway.metric import Counter
@@ -47,6 +46,7 @@ class Terms:
     listener: str
     content_type: str
     reply_to: tuple[str, ...]
+    names: Names
     dead_letter: str | None
     attempts: int | None
     pause: float
@@ -125,24 +125,31 @@ class Work:
         fate = PASSED_OVER if where is None else DEAD_LETTERED
         log.warning("%s: %s is %s: %s", self._terms.listener, place_of(record), fate.replace("_", " "), error.message)
         if where is not None:
-            replies.appendleft((where, letter(record, error, number)))
+            replies.appendleft((where, letter(record, error, number), None))
         return Verdict(fate, replies)
 
-    def _replies(self, record: Record, reply: Message | None) -> deque[tuple[str, Message]]:
+    def _replies(self, record: Record, reply: Message | None) -> deque[tuple[str, Message, int | None]]:
         """A record that asks for its reply on a topic that the config does not list gets none."""
-        topic = asks_on(record)
-        if reply is None or topic is None:
+        topic, partition = self._terms.names.asks_on(record)
+        if reply is None or not topic:
             return deque()
         if topic not in self._terms.reply_to:
             place = place_of(record)
             log.warning("%s: %s asks for its reply on a topic that reply_to does not list", self._terms.listener, place)
             return deque()
-        return deque(((topic, reply_to(record, reply)),))
+        return deque(((topic, self._terms.names.reply(record, reply), partition),))
 
     async def _written(self, verdict: Verdict) -> None:
         writes = verdict.writes
         while writes:
-            await self._source.produce(*writes[0])
+            topic, message, partition = writes[0]
+            try:
+                await self._source.produce(topic, message, partition)
+            except BackendError as error:
+                if partition is None or error.reason is not Reason.REFUSED:
+                    raise
+                # Whoever asked for a partition that the topic does not have reads all of it, or none.
+                await self._source.produce(topic, message)
             writes.popleft()
 
 

@@ -4,107 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
-from dataclasses import replace
-from itertools import count
 
 import pytest
+from pydantic import ValidationError
 
 from adapters.ingress.topic import Config
-from gateway.breaker import Breaker
-from gateway.delivery import Delivery
-from gateway.errors import BackendError, CallerError, GatewayError, Outcome, Reason
+from gateway.errors import BackendError, CallerError, Outcome, Reason
 from gateway.exchange import EndOfMessages
-from gateway.message import JSON, NO_HEADERS, PROBLEM, Headers, Message
-from gateway.port import Record, View
-from gateway.route import Endpoint, Table
+from gateway.message import JSON, NO_HEADERS, PROBLEM
+from gateway.port import Ahead
 from gateway.topic.log import CORRELATION, ERROR, REPLY_TO
-
-
-class Guarded:
-    """A backend that has a breaker, or none."""
-
-    breaker: Breaker | None = None
-
-
-BACKEND = Guarded()
-
-
-class Topics:
-    """A source of one partition, whose records the test takes to it, and which keeps what is produced to it."""
-
-    def __init__(self):
-        self.view: View | None = None
-        self.subscription = None
-        self.done = 0
-        self.produced: list[tuple[str, Message]] = []
-        self.failures: list[GatewayError] = []
-        self._taken = count()
-        self._more = asyncio.Event()
-        self._delivery: Delivery | None = None
-
-    @asynccontextmanager
-    async def consuming(self, subscription, deliver):
-        self.subscription = subscription
-        self._delivery = Delivery(subscription, deliver, "asked 3", self._progress)
-        yield
-        await self._delivery.leave(None)
-
-    def _progress(self, at):
-        self.done = at
-        self._more.set()
-
-    def take(self, record):
-        """Deliver a record; its offset."""
-        record = replace(record, offset=next(self._taken))
-        self._delivery.take([record])
-        return record.offset
-
-    async def deliver(self, record):
-        """Deliver a record, and wait until it is done with."""
-        offset = self.take(record)
-        async with asyncio.timeout(10):
-            while self.done <= offset:
-                self._more.clear()
-                await self._more.wait()
-
-    async def produce(self, topic, message):
-        if self.failures:
-            raise self.failures.pop(0)
-        self.produced.append((topic, message))
-
-
-@asynccontextmanager
-async def listening(handler, **settings):
-    """A listener of the topic asked, whose route is the handler."""
-    source = Topics()
-
-    def refuse(_protocol, error):
-        async def run(_exchange):
-            raise error
-
-        return Endpoint("-", run)
-
-    table = Table(refuse)
-    table.add("topic", "", "/asked", Endpoint("route", handler, backend="hook"))
-    view = source.view = View(find=table.find, backends={"events": source, "hook": BACKEND})
-    settings = {"kind": "topic", "backend": "events", "topics": ("asked",), "group": "g", "reply_to": ("answered",)} | settings
-    settings = {"retry": {"seconds": 0.001, "max_pause": 0.002}} | settings
-    async with Config(**settings).build("work", view).serving() as address:
-        assert address is None
-        yield source
-
-
-def record(body=b'{"a":1}', *, topic="asked", **headers):
-    pairs = Headers((name.replace("_", "-"), value) for name, value in headers.items())
-    return Record(topic, 3, 7, 1000, b"key", body, pairs)
-
-
-ASKING = {"polygate_reply_to": "answered", "polygate_correlation_id": "c-1"}
-
-
-async def echo(exchange):
-    await exchange.send(await exchange.receive())
+from gateway.worker import Worker
+from tests.adapters.ingress.topic_source import ASKING, echo, listening, record
 
 
 async def test_it_subscribes_to_its_topics_as_its_group():
@@ -137,6 +48,23 @@ async def test_a_reply_goes_to_the_topic_that_the_record_names_with_its_correlat
     ((topic, message),) = source.produced
     assert ("answered", b'{"a":1}', b"key", "c-1") == (topic, message.body, message.key, message.headers.get(CORRELATION))
     assert message.headers.get(ERROR) is None
+
+
+async def test_a_reply_has_the_headers_that_the_config_names():
+    names = {"correlation_header": "x-correlationId", "reply_to_header": "x-replyTopic"}
+    async with listening(echo, **names) as source:
+        # Kafka gives the names of headers in lower case.
+        await source.deliver(record(x_correlationid="c-1", x_replytopic="answered"))
+        await source.deliver(record(**ASKING))
+    ((topic, message),) = source.produced
+    assert ("answered", "c-1", None) == (topic, message.headers.get("x-correlationId"), message.headers.get(CORRELATION))
+
+
+@pytest.mark.parametrize(("said", "written"), [("3", 3), ("4", None), ("-1", None), ("x", None), ("9" * 10, None)])
+async def test_a_reply_goes_to_the_partition_that_the_record_names_where_there_is_such_a_one(said, written):
+    async with listening(echo) as source:
+        await source.deliver(record(**ASKING, polygate_reply_partition=said))
+    assert ([written], 1) == (source.partitions, len(source.produced))
 
 
 @pytest.mark.parametrize("headers", [{}, {"polygate_correlation_id": "c-1"}, {"polygate_reply_to": "orders.placed"}])
@@ -285,6 +213,51 @@ async def test_a_topic_without_a_route_is_passed_over():
         await source.deliver(record(topic="asked.other", **ASKING))
     ((_, message),) = source.produced
     assert "not_found" == message.headers.get(ERROR)
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"parallel": 4}, "parallel needs order"),
+        ({"retry": {"attempts": 3}}, "needs dead_letter"),
+        ({"dead_letter": "asked"}, "none of the topics"),
+        ({"retry": {"attempts": 0}}, "greater than or equal"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(settings, why):
+    with pytest.raises(ValidationError, match=why):
+        Config(kind="topic", backend="events", topics=("asked",), group="g", **settings)
+
+
+def test_what_a_config_says_of_the_group_is_what_its_backend_is_asked_for():
+    config = Config(
+        kind="topic",
+        backend="events",
+        topics=("asked",),
+        group="g",
+        order="key",
+        parallel=4,
+        ahead={"records": 10, "bytes": "1MiB"},
+        instance="one",
+        session=30,
+    )
+    asked = config.subscription("work")
+    assert ("work", "key", 4, Ahead(10, 1 << 20), "one", 30) == (
+        asked.listener,
+        asked.order,
+        asked.parallel,
+        asked.ahead,
+        asked.instance,
+        asked.session,
+    )
+    assert 1 == config.model_copy(update={"order": "partition"}).subscription("work").parallel
+
+
+def test_each_of_several_processes_is_a_member_of_its_own(monkeypatch):
+    monkeypatch.setattr("adapters.ingress.topic.own", lambda: Worker(number=2))
+    config = Config(kind="topic", backend="events", topics=("asked",), group="g", instance="one")
+    assert "one-2" == config.subscription("work").instance
+    assert config.model_copy(update={"instance": None}).subscription("work").instance is None
 
 
 def test_a_topic_s_name_is_its_pattern():
