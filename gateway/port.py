@@ -35,6 +35,18 @@ class Posts:
     """The field that names the backends."""
 
 
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """How a target takes requests that hold many messages."""
+
+    limit: int
+    """How many there may be."""
+    arrays: bool
+    """A JSON array is many messages and not one."""
+    whole: bool
+    """Its handler receives all of them and answers them together; else each is an exchange of its own."""
+
+
 class TargetConfig(Part):
     """A route's `to:`. Each backend kind has a model for each verb that it offers, with the field of the verb's name."""
 
@@ -85,10 +97,8 @@ class TargetConfig(Part):
         """What it sends to beside its own backend."""
         return None
 
-    def batches(self) -> tuple[int, bool] | None:
-        """How many messages one request over HTTP may hold to be answered one by one, and whether a JSON array is many of them;
-        None where it holds one.
-        """
+    def batches(self) -> Batches | None:
+        """Where one request over HTTP may hold many messages, though the target answers one with one."""
         return None
 
     def keeps(self) -> Mapping[tuple[str, ...], float]:
@@ -209,8 +219,8 @@ class Source(Protocol):
         finishes what is being tried.
         """
 
-    async def produce(self, topic: str, message: Message) -> None:
-        """Append one message, acknowledged: for a listener's replies. Raises BackendError."""
+    async def produce(self, topic: str, message: Message, partition: int | None = None) -> None:
+        """Append one message, acknowledged: for a listener's replies. BackendError, REFUSED for a partition that is not there."""
 
 
 class BackendConfig(Part, ABC):
@@ -220,6 +230,8 @@ class BackendConfig(Part, ABC):
     verbs: ClassVar[Mapping[str, type[TargetConfig]]]
     consumable: ClassVar[bool] = False
     """Whether what it builds is a `Source`."""
+    alone: ClassVar[bool] = False
+    """What it has is of one process, and no other could share it."""
 
     def templates(self, target: TargetConfig) -> Sequence[str]:
         """Every template that a target's messages fill, those of the target itself included."""
@@ -354,6 +366,8 @@ class ListenerConfig(Part, ABC):
     """Which sides of its wire may carry more than one message."""
     each: ClassVar[bool] = True
     """See `Wire.each`."""
+    inherits: ClassVar[bool] = False
+    """It has its sockets from the view, so that another process may have opened them, and several may share their ports."""
 
     @abstractmethod
     def build(self, name: str, view: View) -> Ingress:

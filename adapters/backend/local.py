@@ -41,6 +41,7 @@ class Config(BackendConfig):
     kind: Literal["local"]
     verbs: ClassVar[Mapping[str, type[TargetConfig]]] = VERBS
     consumable: ClassVar[bool] = True
+    alone: ClassVar[bool] = True
 
     path: str = Field(min_length=1, examples=["var/log.db", MEMORY])
     """The SQLite file; it and its folder are made. `:memory:` keeps nothing when the process ends."""
@@ -116,5 +117,5 @@ class Local(Embedded):
     def handler(self, target: Target) -> Handler:
         return self._topics.handler(target)
 
-    async def produce(self, topic: str, message: Message) -> None:
-        await self.append(topic, message, asyncio.get_running_loop().time() + PRODUCE_S)
+    async def produce(self, topic: str, message: Message, partition: int | None = None) -> None:
+        await self.append(topic, message, asyncio.get_running_loop().time() + PRODUCE_S, partition=partition)

@@ -21,15 +21,13 @@ from gateway.topic.callback import Callbacks
 from gateway.topic.correlation import later, new_secret
 from gateway.topic.hook import CallbackConfig, Hook
 from gateway.topic.later import Keeper, Later
-from gateway.topic.log import CORRELATION, REPLY_TO
+from gateway.topic.log import CORRELATION, HEADER, REPLY_TO
 from gateway.topic.preference import Preference, preference_of
 from gateway.topic.publish import Addressing, record_headers
 from gateway.topic.reply import Replies
 from gateway.topic.result import ResultBelow, taken
 from gateway.topic.seat import Seat
 from gateway.topic.write import DEFAULT_S
-
-_HEADER = r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$"
 
 
 class LaterConfig(Part):
@@ -58,9 +56,9 @@ class AskTo(TargetConfig):
     """
     key: str | None = Field(default=None, examples=["{sku}"])
     """The record's key."""
-    correlation_header: str = Field(default=CORRELATION, pattern=_HEADER, examples=["kafka_correlationId"])
+    correlation_header: str = Field(default=CORRELATION, pattern=HEADER, examples=["kafka_correlationId"])
     """The header of the correlation id: the answering side copies it from the question to the reply."""
-    reply_to_header: str = Field(default=REPLY_TO, pattern=_HEADER, examples=["kafka_replyTopic"])
+    reply_to_header: str = Field(default=REPLY_TO, pattern=HEADER, examples=["kafka_replyTopic"])
     """The header that tells the answering side where its reply belongs."""
     share: Literal["header", "partition"] = "header"
     """How gateways share the reply topic. `header`: each reads all of it and passes over what is another's. `partition`: each

@@ -115,8 +115,11 @@ def rfc3339(milliseconds: int) -> str:
 # Headers that the gateway gives meaning to. Callers cannot set them: they are dropped where a call becomes a record.
 CORRELATION = "polygate-correlation-id"
 REPLY_TO = "polygate-reply-to"
+REPLY_PARTITION = "polygate-reply-partition"
 ERROR = "polygate-error"
 RESERVED = "polygate-"
+HEADER = r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$"
+"""How a header's name is written (RFC 9110 5.6.2)."""
 
 
 def said(headers: Headers, name: str) -> str:

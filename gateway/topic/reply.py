@@ -20,8 +20,8 @@ from gateway.port import Record
 from gateway.task import Tasks
 from gateway.topic.correlation import Life, Whose
 from gateway.topic.feed import Feeds, Follower
-from gateway.topic.log import Log, said
-from gateway.topic.seat import PARTITION, Seat
+from gateway.topic.log import REPLY_PARTITION, Log, said
+from gateway.topic.seat import Seat
 
 log = logging.getLogger("polygate")
 
@@ -51,7 +51,7 @@ class Way:
         own = (self.correlation, self.reply_to)
         pairs = [(self.correlation, correlation), (self.reply_to, self.topic)]
         if self.seat is not None and self.seat.partition is not None:
-            pairs.append((PARTITION, str(self.seat.partition)))
+            pairs.append((REPLY_PARTITION, str(self.seat.partition)))
         return headers.without(*own, *map(str.lower, own)).plus(*pairs)
 
     def answers(self, record: Record) -> str:

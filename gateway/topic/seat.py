@@ -18,8 +18,6 @@ log = logging.getLogger("polygate")
 
 LEASE_S = 30.0
 """How long a gateway that ended without a word keeps its partition."""
-PARTITION = "polygate-reply-partition"
-"""The header that tells the answering side which partition of the reply topic its reply belongs in."""
 
 
 class Seat:

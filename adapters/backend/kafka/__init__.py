@@ -235,5 +235,6 @@ class Kafka:
     def consuming(self, subscription: Subscription, deliver: Deliver) -> AbstractAsyncContextManager[Any]:
         return Member(self._settings, self._cluster, subscription, deliver)
 
-    async def produce(self, topic: str, message: Message) -> None:
-        await self._writer.append(topic, message, asyncio.get_running_loop().time() + self._settings.start_s)
+    async def produce(self, topic: str, message: Message, partition: int | None = None) -> None:
+        deadline = asyncio.get_running_loop().time() + self._settings.start_s
+        await self._writer.append(topic, message, deadline, partition=partition)

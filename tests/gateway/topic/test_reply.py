@@ -11,9 +11,9 @@ from gateway.errors import BackendError, Reason
 from gateway.message import Headers, Message
 from gateway.topic import reply as module
 from gateway.topic.feed import Feeds
-from gateway.topic.log import CORRELATION, REPLY_TO
+from gateway.topic.log import CORRELATION, REPLY_PARTITION, REPLY_TO
 from gateway.topic.reply import FOREIGN, LATE, UNMATCHED, Replies
-from gateway.topic.seat import PARTITION, Seat
+from gateway.topic.seat import Seat
 from tests.fake_log import FakeLog, unreachable
 
 
@@ -163,7 +163,7 @@ async def test_replies_come_back_on_the_gateways_own_partition_and_those_on_othe
     way = replies.way(request.node.name, "answered.more", (CORRELATION, REPLY_TO), seat(2))
     await replies.listen(way)
     correlations = []
-    assert "2" == way.asked(Headers(), "1").get(PARTITION)
+    assert "2" == way.asked(Headers(), "1").get(REPLY_PARTITION)
     waiting = asyncio.get_running_loop().create_task(asked(replies, log, correlations))
     await asyncio.sleep(0)
     put(log, "nobody", topic="answered.more", partition=1)

@@ -111,11 +111,11 @@ async def test_a_letter_that_is_written_is_not_written_again_because_the_reply_i
     async with listening(always(POISON), dead_letter="dead") as source:
         produce = source.produce
 
-        async def second_fails(topic, message):
+        async def second_fails(topic, message, _partition=None):
             if topic == "answered" and not [1 for name, _ in source.produced if name == "failed"]:
                 source.produced.append(("failed", message))
                 raise AWAY
-            await produce(topic, message)
+            await produce(topic, message, partition)
 
         source.produce = second_fails
         await source.deliver(record(**ASKING))
