@@ -38,6 +38,8 @@ def sse(body: bytes, *, id: str | None = None, name: str | None = None) -> bytes
 
 
 SSE_HEARTBEAT = b":\n\n"
+NDJSON_HEARTBEAT = b" "
+"""White space before the next line's value (RFC 8259 2): a blank line would be a value that is none to many readers."""
 
 
 def ndjson(body: bytes) -> bytes:

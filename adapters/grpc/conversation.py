@@ -73,6 +73,8 @@ class Conversation(Exchange):
         self.trailers: Metadata = ()
         self.sending = False
         """Something is on its way to the wire: grpcio takes no status before that has arrived there."""
+        self.cursor: str | None = None
+        """Of the latest event that was sent, in a stream of a topic."""
         self.cut = False
         """The gateway, not the caller, ends it: it has outlasted the drain."""
 
@@ -133,6 +135,7 @@ class Conversation(Exchange):
         except grpc.aio.BaseError as error:
             raise _gone() from error
         self.sending = False
+        self.cursor = message.cursor
 
     def conclude(self, headers: Headers) -> None:
         self.trailers = metadata_of(headers)

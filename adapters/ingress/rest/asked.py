@@ -24,6 +24,8 @@ class Limits:
     """Within which it must come."""
     compress_from: int
     """Replies so large are compressed, where a protocol has that and the caller takes it."""
+    heartbeat: float = 15.0
+    """Seconds of silence in a stream after which it shows that it is alive."""
 
 
 @value

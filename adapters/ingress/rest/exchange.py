@@ -15,13 +15,15 @@ from adapters.ingress.rest.body import Body
 from adapters.ingress.rest.envelope import gzipped
 from adapters.ingress.rest.outflow import Outflow
 from adapters.ingress.rest.request import media_type, read_body, takes_gzip
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, Reason
 from gateway.exchange import Call, EndOfMessages, Exchange
-from gateway.framing import NDJSON, SSE, SSE_HEARTBEAT, ndjson, sse
+from gateway.framing import NDJSON, NDJSON_HEARTBEAT, SSE, SSE_HEARTBEAT, ndjson, sse
 from gateway.message import BYTES, JSON, NO_HEADERS, Headers, Message, Notice
 from gateway.status import Failure, problem_body
 
-HEARTBEAT_S = 15.0
+LINGER_S = 5.0
+"""What a caller that was too slow may take to read what was sent to it before."""
+_BEATS = {SSE: SSE_HEARTBEAT, NDJSON: NDJSON_HEARTBEAT}
 _PACKED = ("image/", "audio/", "video/", "application/gzip", "application/zip")
 """Types that are compressed already."""
 
@@ -32,6 +34,8 @@ class HttpExchange(Exchange):
     __slots__ = ()
     streams: bool
     """It may have many replies, so that it is concluded by `finish` and `close`; otherwise `answer` gives it as a whole."""
+    cursor: str | None = None
+    """Of the latest event that was sent, in a stream of a topic."""
 
     @property
     @abstractmethod
@@ -158,12 +162,14 @@ class StreamExchange(RestExchange):
     """One body in, a stream out. What is sent within one turn of the event loop leaves as one chunk."""
 
     streams = True
-    __slots__ = ("_beat", "_out", "_sent")
+    __slots__ = ("_beat", "_heartbeat_s", "_out", "_sent", "cursor")
 
     def __init__(self, call: Call, request: BaseRequest, limits: Limits) -> None:
         super().__init__(call, request, limits)
         self._out = Outflow(request)
         self._sent = 0
+        self.cursor: str | None = None
+        self._heartbeat_s = limits.heartbeat
         self._beat: asyncio.TimerHandle | None = None
 
     async def accept(self, headers: Headers = NO_HEADERS) -> None:
@@ -176,8 +182,8 @@ class StreamExchange(RestExchange):
         self._out.open(self.call.id, fields, headers.without("cache-control", "x-accel-buffering"))
         if kind == JSON:
             self._out.write(b"[")
-        elif kind == SSE:
-            self._beat = asyncio.get_running_loop().call_later(HEARTBEAT_S, self._heartbeat)
+        elif kind in _BEATS:
+            self._beat = asyncio.get_running_loop().call_later(self._heartbeat_s, self._heartbeat)
 
     def _frame(self, message: Message) -> bytes:
         kind = self.call.accepts
@@ -196,15 +202,16 @@ class StreamExchange(RestExchange):
         out.write(self._frame(message))
         self._sent += 1
         await out.pace()
+        self.cursor = message.cursor
 
     def _heartbeat(self) -> None:
-        """A comment every so often, so that a silent stream is told from a dead one, by both sides."""
+        """Something that says nothing, every so often, so that a silent stream is told from a dead one, by both sides."""
         out = self._out
         if out.idle and not out.waiting:
-            out.write(SSE_HEARTBEAT)
+            out.write(_BEATS[self.call.accepts])
             out.flush()
         out.idle = True
-        self._beat = asyncio.get_running_loop().call_later(HEARTBEAT_S, self._heartbeat)
+        self._beat = asyncio.get_running_loop().call_later(self._heartbeat_s, self._heartbeat)
 
     def close(self) -> None:
         """Let go of the timers; what is not written yet is dropped with the caller."""
@@ -236,6 +243,8 @@ class StreamExchange(RestExchange):
         elif kind == NDJSON:
             out.write(b'{"error":' + body + b"}\n")
         out.flush()
+        if error.reason is Reason.SLOW_CALLER:
+            out.let_go(LINGER_S)
         if kind == JSON:
             # An array cannot say it: the connection breaks off, so that no client takes half of it for all.
             out.clean = False

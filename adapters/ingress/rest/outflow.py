@@ -57,6 +57,13 @@ class Outflow:
         """The connection closes after this answer."""
         self.keep_alive = False
 
+    def let_go(self, seconds: float) -> None:
+        """The connection closes after this answer, and in so many seconds though the caller has not taken all of it."""
+        self.force_close()
+        transport = self._request.transport
+        if transport is not None:
+            self._loop.call_later(seconds, transport.abort)
+
     def open(self, call_id: str, fields: str, extra: Headers, status: int = 200) -> None:
         """Write the head. `fields` are ours, ready to go, and what frames the body is added to them."""
         self.opened = True

@@ -12,7 +12,7 @@ from adapters.ingress.websocket.exchange import Conversation
 from adapters.ingress.websocket.handshake import HANDSHAKE, MAX_FIELDS
 from adapters.ingress.websocket.wire import Wire
 from adapters.websocket.envelope import Envelope, Kind, read, write
-from gateway.errors import CallerError, GatewayError, Outcome, Reason
+from gateway.errors import CallerError, GatewayError, Outcome, Reason, Resume
 from gateway.exchange import Call, Handler
 from gateway.jsontext import loads
 from gateway.message import JSON, NO_HEADERS, PROTOBUF, Headers, Many, Message
@@ -119,6 +119,7 @@ class Enveloped(Conversation):
             self._write(Envelope("error", problem=loads(message.body)), text=self._text)
         else:
             self._write(Envelope("message", message.body), text=message.content_type == JSON)
+            self._cursor = message.cursor
         await self._pace()
 
     def conclude(self, headers: Headers) -> None:
@@ -150,7 +151,11 @@ class Enveloped(Conversation):
 
     def _finished(self) -> None:
         if self._draining or self.task.cancelled():
-            self._failed(CallerError(Reason.OVERLOADED, "the gateway is stopping; go on elsewhere", outcome=Outcome.UNKNOWN))
+            text, details = (
+                "the gateway is stopping; go on elsewhere",
+                (Resume(self._cursor),) if self._cursor is not None else (),
+            )
+            self._failed(CallerError(Reason.OVERLOADED, text, details=details, outcome=Outcome.UNKNOWN))
         else:
             self._say("trailers", self._trailers)
 

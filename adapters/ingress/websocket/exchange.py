@@ -9,10 +9,11 @@ from adapters.ingress.websocket.wire import Wire
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Call, Exchange, Handler
 from gateway.message import JSON, NO_HEADERS, PROBLEM, TEXT, Headers, Message
-from gateway.status import TABLE, Failure, problem_body
+from gateway.status import TABLE, Failure, problem_body, resume
 from gateway.task import Tasks
 
 NORMAL, RESTART = 1000, 1012
+REASON_BYTES = 123
 BURST = 64
 """How many messages one handler may send to a fast reader before others have their turn."""
 _TEXTS = frozenset({JSON, TEXT, PROBLEM})
@@ -27,6 +28,12 @@ def _is_text(body: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def resumed(reason: str, cursor: str | None) -> str:
+    """The reason of a close, with the cursor that a stream is gone on with where a close frame has the room (RFC 6455 5.5)."""
+    whole = reason if cursor is None else f"{reason}; cursor={cursor}"
+    return whole if len(whole) <= REASON_BYTES else reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,8 @@ class Conversation(Exchange):
         self._opened = asyncio.Event()
         self._open = False
         self._sent = 0
+        self._cursor: str | None = None
+        """Of the latest event that was sent, in a stream of a topic."""
         self._ending: Ending | None = None
         self._left = False
 
@@ -90,6 +99,7 @@ class Conversation(Exchange):
         wire = self._wire
         body = message.body
         wire.write(body, text=message.content_type in _TEXTS and (body.isascii() or _is_text(body)))
+        self._cursor = message.cursor
         await self._pace()
         if isinstance(message, Failure) and message.error is not None and message.error.reason in _CLOSING:
             row = TABLE[message.error.reason]
@@ -145,12 +155,12 @@ class Conversation(Exchange):
         if error is not None:
             row = TABLE[error.reason]
             self._failed(error)
-            return Ending(row.close, row.title)
+            return Ending(row.close, resumed(row.title, resume(error)))
         ending = Ending(RESTART, "restarting") if self.task.cancelled() else Ending(NORMAL, "")
         if self._ending is not None and (self.task.cancelled() or self._inbox.told):
             ending = self._ending
         self._finished()
-        return ending
+        return ending if ending.code == NORMAL else Ending(ending.code, resumed(ending.reason, self._cursor))
 
     def _failed(self, error: GatewayError) -> None:
         """Say why it has failed."""
