@@ -18,6 +18,7 @@ from gateway.command.run import run
 from gateway.command.spool import add as add_spool
 from gateway.command.spool import spool
 from gateway.command.version import version
+from gateway.file import MAX_WORKERS
 from gateway.manual import EPILOG, EXAMPLES
 from gateway.source import ConfigError
 
@@ -45,6 +46,12 @@ def _command(
     return sub
 
 
+def _workers(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_WORKERS:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to {MAX_WORKERS}")
+    return int(text)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(
@@ -56,6 +63,10 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     running = _command(commands, "run", run)
     running.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info", help="info unless told")
+    running.add_argument("--workers", type=_workers, metavar="N", help="how many processes serve it, whatever the file says")
+    running.add_argument(
+        "--check-first", action="store_true", help="start only if every backend is ready, as check --connect tells it"
+    )
     checking = _command(commands, "check", check)
     checking.add_argument("--connect", action="store_true", help="ask every backend whether it is there, too")
     checking.add_argument(

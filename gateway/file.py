@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag
 from gateway.codec import JsonOptions
 from gateway.part import Part, Written
 
+MAX_WORKERS = 64
 _NAMED = "letters, digits, dot, dash and underscore, the first a letter or a digit, as in place-order"
 _URL = Written(r"^https?://[^\s?#;,]+$", "a URL of http or https without a query, as in https://api.shop.example")
 _FIELD = Written(r"^(\*|[A-Za-z_]\w*)?$", 'a field of the message, "*" for the whole, or "" for none')
@@ -247,3 +248,7 @@ class FileConfig(Part):
     """How the gateway stops."""
     reload: ReloadConfig = ReloadConfig()
     """When the config is loaded anew."""
+    workers: int = Field(default=1, ge=1, le=MAX_WORKERS, examples=[2])
+    """How many processes serve it, on the same ports; limits on rates, connections and concurrency hold for each of them. What it
+    says when it is loaded anew counts from the next start.
+    """

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gateway import registry
+from gateway.alone import check_alone
 from gateway.below import below, check_posts, check_results
 from gateway.bind import split_bind
 from gateway.binding import Binding, PlannedRoute, check_calls, settled
@@ -51,6 +52,7 @@ def fitted(config: Config) -> tuple[PlannedRoute, ...]:
     wanted = (*config.routes, *service_routes(config, wires))
     routes = settled(config, [found for route in wanted for found in _fits(config, wires, route)])
     check_calls(config, routes)
+    check_alone(config, routes)
     check_results(config, routes)
     return routes
 

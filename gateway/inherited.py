@@ -30,6 +30,10 @@ class Inherited:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def of(self, name: str) -> Sequence[socket.socket]:
+        """Those of a listener."""
+        return self._sockets.get(name, ())
+
     def listen(self, name: str, bind: str, backlog: int) -> Sequence[socket.socket]:
         """See `Listen`: those that were handed over for a listener, else sockets of one's own."""
         if not (held := self._sockets.get(name)):

@@ -223,9 +223,13 @@ def _around(route: str, protocol: str, policies: Iterable[PolicyConfig]) -> Call
     return partial(pipeline, [policy.build(route, protocol) for policy in policies])
 
 
-def plan(paths: Path | Sequence[Path], environment: Mapping[str, str] | None = None) -> Plan:
-    """Load config files, or folders of them, as one config and fit it together. Raises ConfigError with every problem found."""
+def plan(paths: Path | Sequence[Path], environment: Mapping[str, str] | None = None, *, workers: int | None = None) -> Plan:
+    """Load config files, or folders of them, as one config and fit it together. `workers` goes before what they say. Raises
+    ConfigError with every problem found.
+    """
     config = load(paths, environment)
+    if workers is not None:
+        config.file = config.file.model_copy(update={"workers": workers})
     routes = fitted(config)
     if config.source.problems:
         raise config.source.error()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from gateway.bind import Listen, listen
 from gateway.plan import Plan
+from gateway.port import Everybody
 from gateway.reload import Reloads
 from gateway.server import Gateway
 
@@ -24,9 +25,11 @@ async def serve(
     started: Callable[[Gateway], None],
     signals: Sequence[int] = (signal.SIGTERM, signal.SIGINT),
     listen: Listen = listen,
+    stopping: Callable[[], None] = lambda: None,
+    everybody: Everybody | None = None,
 ) -> None:
-    """Run until a signal; `started` is called once everything listens. A second signal leaves without waiting. SIGHUP loads the
-    config anew.
+    """Run until a signal; `started` is called once everything listens, and `stopping` when the signal has come. A second signal
+    leaves without waiting. SIGHUP loads the config anew.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -48,12 +51,13 @@ async def serve(
         loop.add_signal_handler(number, on_signal)
     loop.add_signal_handler(signal.SIGHUP, reloads.ask)
     try:
-        async with Gateway(plan, reload=reloads.reload, listen=listen) as gateway, reloads.of(gateway):
+        async with Gateway(plan, reload=reloads.reload, listen=listen, everybody=everybody) as gateway, reloads.of(gateway):
             # What loading has made stays: the collector need not look at it again for every few hundred requests.
             gc.collect()
             gc.freeze()
             started(gateway)
             await stop.wait()
+            stopping()
             log.info("stopping: exchanges have %.0f s to end", gateway.plan.config.file.drain.seconds)
     finally:
         for timer in hurried:

@@ -16,6 +16,8 @@ class Worker:
 
     number: int = 0
     """Counted from 1; a worker that takes the place of one that died has its number."""
+    of: int = 0
+    """How many there are."""
     channel: int = -1
     """The descriptor of the socket to that process."""
     sockets: Mapping[str, Sequence[int]] = field(default_factory=dict)

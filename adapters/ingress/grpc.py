@@ -25,7 +25,7 @@ from adapters.grpc.service import services
 from adapters.grpc.status import status_of
 from gateway.bind import Address, Bind, split_bind
 from gateway.codec import Contract
-from gateway.errors import CallerError, GatewayError, Outcome, Reason
+from gateway.errors import CallerError, GatewayError, Outcome, Reason, Resume
 from gateway.exchange import Call, new_id
 from gateway.message import PROTOBUF, Headers, Many
 from gateway.port import ListenerConfig, View
@@ -34,6 +34,7 @@ from gateway.status import marks
 from gateway.task import Tasks
 from gateway.tls import ListenerTls
 from gateway.wire import Wire, method_wire
+from gateway.worker import own
 
 log = logging.getLogger("polygate")
 
@@ -84,8 +85,7 @@ class Config(ListenerConfig):
     """SO_REUSEPORT: several processes on one port."""
 
     def build(self, name: str, view: View) -> Grpc:
-        del name
-        return Grpc(self, view)
+        return Grpc(self, name, view)
 
     def limit(self) -> int:
         return self.max_message
@@ -142,8 +142,9 @@ def _ms(seconds: float) -> int:
 class Grpc:
     """The ingress."""
 
-    def __init__(self, config: Config, view: View) -> None:
+    def __init__(self, config: Config, name: str, view: View) -> None:
         self._config = config
+        self._name = name
         self._view = view
         self._own: Mapping[str, Endpoint] = services(view, health=config.health, reflection=config.reflection)
         self._running: dict[asyncio.Task[Any], Conversation] = {}
@@ -165,9 +166,12 @@ class Grpc:
                 await self._drain(server)
 
     def _bound(self, port: int) -> tuple[grpc.aio.Server, int]:
-        server = grpc.aio.server(options=self._config.options())
+        worker = own()
+        config = self._config.model_copy(update={"reuse_port": True}) if worker.number else self._config
+        server = grpc.aio.server(options=config.options())
         server.add_generic_rpc_handlers((_Paths(self),))
         host, given = self._config.bind.rsplit(":", 1)
+        given = str(worker.ports.get(self._name, given))
         bind, tls = f"{host}:{port or given}", self._config.tls
         try:
             if tls is None:
@@ -246,7 +250,7 @@ class Grpc:
             # Cut by the drain, or cancelled by nobody: grpcio sends no status for a CancelledError, and the caller would hang.
             for _ in range(task.cancelling()):
                 task.uncancel()
-            return await _refuse(context, _stopping() if cut else _bug(exchange_id), exchange_id)
+            return await _refuse(context, _stopping(conversation) if cut else _bug(exchange_id), exchange_id)
         except Exception:
             # grpcio would tell the caller the exception's class and text.
             log.exception("exchange %s failed", exchange_id)
@@ -281,9 +285,11 @@ async def _refuse(context: Any, error: GatewayError, exchange_id: str) -> bytes:
     raise AssertionError("abort() raises")
 
 
-def _stopping() -> GatewayError:
+def _stopping(conversation: Conversation | None) -> GatewayError:
+    cursor = conversation.cursor if conversation is not None else None
+    details = (Resume(cursor),) if cursor is not None else ()
     # What had begun may have been done.
-    return GatewayError(Reason.OVERLOADED, "the gateway is stopping", outcome=Outcome.UNKNOWN)
+    return GatewayError(Reason.OVERLOADED, "the gateway is stopping", details=details, outcome=Outcome.UNKNOWN)
 
 
 def _bug(exchange_id: str) -> GatewayError:

@@ -19,7 +19,8 @@ from gateway.channel import GoneError
 from gateway.metric import Counter, Gauge
 from gateway.policy.observe import families
 from gateway.supervisor.seat import Seat
-from gateway.systemd import notify
+from gateway.systemd import notify, reloading
+from gateway.task import Tasks
 from gateway.total import Families, Totals, read, total
 
 log = logging.getLogger("polygate")
@@ -28,6 +29,9 @@ NOT_STARTED = 3
 LOOK_S = 1.0
 """How often each worker is asked for its numbers: what it counted since, when it is killed, is lost."""
 ANSWER_S = 2.0
+RELOAD_S = 60.0
+OUTCOMES = ("refused", "busy", "stopping", "changed", "unchanged")
+"""What may come of a reload; the first that any worker says is what is told."""
 FIRST_PAUSE_S = 0.1
 MAX_PAUSE_S = 10.0
 STEADY_S = 30.0
@@ -56,13 +60,15 @@ class Supervisor:
             "ready": self._ready,
             "metrics": self._metrics,
             "readiness": self._readiness,
+            "reload": self._reload,
         }
+        self._tasks = Tasks()
 
     async def run(self) -> int:
         """Run the workers until `stop`. Returns 0, or the exit code of one that could not start at first; it has said why."""
         stop_watching = UP.watch(lambda: sum(seat.up for seat in self._seats))
         try:
-            async with asyncio.TaskGroup() as group:
+            async with self._tasks, asyncio.TaskGroup() as group:
                 looking = group.create_task(self._look())
                 keeping = [group.create_task(self._keep(seat)) for seat in self._seats]
                 await self._stopping.wait()
@@ -83,6 +89,10 @@ class Supervisor:
         self._stopping.set()
         self._first.set()
         self.signal(signal.SIGTERM)
+
+    def reload(self) -> None:
+        """Let every worker load the config anew; what comes of it is in their logs."""
+        self._tasks.spawn(self._asked(), "loading the config anew")
 
     def signal(self, number: int) -> None:
         """Pass a signal on to every worker."""
@@ -145,6 +155,23 @@ class Supervisor:
         body: dict[str, Any] = {"ready": ready, "backends": backends}
         reasons = [f"worker {number} {one['reason']}" for number, one in told.items() if "reason" in one]
         return body | ({"reason": "; ".join(reasons)} if reasons else {})
+
+    async def _asked(self) -> None:
+        await self._reloaded()
+
+    async def _reload(self, _seat: Seat, _said: None) -> dict[str, Any]:
+        return await self._reloaded()
+
+    async def _reloaded(self) -> dict[str, Any]:
+        """What has come of it: the worst of what each worker says."""
+        reloading()
+        told = await self._ask("reload", patience=RELOAD_S)
+        notify("READY=1")
+        outcomes = [one.get("outcome", "stopping") for one in told.values()]
+        if len(set(outcomes)) > 1:
+            log.error("not every worker has loaded the config: %s", ", ".join(map(str, outcomes)))
+        worst = min(told.values(), key=lambda one: OUTCOMES.index(one.get("outcome", "stopping")))
+        return worst if "outcome" in worst else {"outcome": "stopping"}
 
     async def _ask(self, word: str, said: Any = None, *, patience: float = ANSWER_S) -> dict[int, dict[str, Any]]:
         """What each worker answers; of one that does not, the reason."""

@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from gateway.channel import Answer, Channel, GoneError
@@ -20,13 +21,11 @@ UNTOLD = "NOTIFY_SOCKET"
 class Seat:
     """See the module. At most one process has it at a time."""
 
-    def __init__(
-        self, number: int, sockets: Mapping[str, Sequence[socket.socket]], ports: Mapping[str, int], command: Sequence[str]
-    ) -> None:
-        """`command` is run with a `Worker` in its environment."""
-        self.number = number
+    def __init__(self, worker: Worker, sockets: Mapping[str, Sequence[socket.socket]], command: Sequence[str]) -> None:
+        """`command` is run with the worker in its environment."""
+        self.number = worker.number
+        self._worker = worker
         self._sockets = sockets
-        self._ports = ports
         self._command = command
         self._process: asyncio.subprocess.Process | None = None
         self._channel: Channel | None = None
@@ -41,7 +40,7 @@ class Seat:
         descriptors = {name: [one.fileno() for one in some] for name, some in self._sockets.items()}
         ours, theirs = socket.socketpair()
         with theirs:
-            told = Worker(self.number, theirs.fileno(), descriptors, self._ports).told()
+            told = replace(self._worker, channel=theirs.fileno(), sockets=descriptors).told()
             environment = {name: value for name, value in os.environ.items() if name != UNTOLD}
             try:
                 self._process = process = await asyncio.create_subprocess_exec(

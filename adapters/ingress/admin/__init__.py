@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -16,7 +16,8 @@ from adapters.ingress.admin.page import File, body, files, headers, policy
 from gateway.bind import Address, Bind
 from gateway.errors import GatewayError
 from gateway.policy.observe import METRICS_TYPE, metrics
-from gateway.port import Backend, ListenerConfig, View
+from gateway.port import ListenerConfig, View
+from gateway.ready import readiness
 
 BACKLOG = 128
 RELOAD = "/reload"
@@ -28,6 +29,8 @@ _HEADERS = {"Server": "polygate", "Cache-Control": "no-store"}
 
 class Config(ListenerConfig):
     """Liveness, readiness, metrics, routes and the documents of what is served, over HTTP; and loading the config anew."""
+
+    inherits: ClassVar[bool] = True
 
     kind: Literal["admin"]
     bind: Bind
@@ -84,7 +87,10 @@ class Admin:
                 body=await asyncio.to_thread(document.body), headers={**_HEADERS, "Content-Type": document.content_type}
             )
         assert page is not None  # noqa: S101  one of the three is there
-        return await page()
+        try:
+            return await page()
+        except GatewayError as error:
+            return _json({"error": error.message}, status=503)
 
     async def _reload(self, request: web.BaseRequest) -> web.Response:
         """Load the config anew. A browser tells of every page that lets it do so: no page may, whoever reads it."""
@@ -112,30 +118,14 @@ class Admin:
         return _json({"status": "alive"})
 
     async def _readyz(self) -> web.Response:
-        names = list(self._view.backends)
-        reasons = await asyncio.gather(*(self._reason(self._view.backends[name]) for name in names))
-        backends = {
-            name: {"ready": reason is None, **({"reason": reason} if reason else {})}
-            for name, reason in zip(names, reasons, strict=True)
-        }
-        ready = self._view.ready and all(reason is None for reason in reasons)
-        body: dict[str, object] = {"ready": ready, "backends": backends}
-        if not self._view.ready:
-            body["reason"] = "the gateway is stopping"
-        return _json(body, status=200 if ready else 503)
-
-    async def _reason(self, backend: Backend) -> str | None:
-        try:
-            async with asyncio.timeout(self._config.check_seconds):
-                await backend.check()
-        except GatewayError as error:
-            return error.message
-        except TimeoutError:
-            return f"no answer within {self._config.check_seconds:g} s"
-        return None
+        seconds, everybody = self._config.check_seconds, self._view.everybody
+        told = await (readiness(self._view, seconds) if everybody is None else everybody.readiness(seconds))
+        return _json(dict(told), status=200 if told["ready"] else 503)
 
     async def _metrics(self) -> web.Response:
-        return web.Response(body=metrics(), headers={**_HEADERS, "Content-Type": METRICS_TYPE})
+        everybody = self._view.everybody
+        body = metrics() if everybody is None else await everybody.metrics()
+        return web.Response(body=body, headers={**_HEADERS, "Content-Type": METRICS_TYPE})
 
     async def _routes(self) -> web.Response:
         return _json({"routes": list(self._view.routes)})

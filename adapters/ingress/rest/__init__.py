@@ -47,6 +47,7 @@ class Config(ListenerConfig):
     wire: ClassVar[Many] = Many.BOTH
     # One JSON object is one message, answered by one response, though NDJSON could hold many.
     each: ClassVar[bool] = False
+    inherits: ClassVar[bool] = True
 
     kind: Literal["rest"]
     bind: Bind

@@ -67,6 +67,7 @@ class Config(ListenerConfig):
 
     protocol: ClassVar[str] = "websocket"
     wire: ClassVar[Many] = Many.BOTH
+    inherits: ClassVar[bool] = True
 
     kind: Literal["websocket"]
     bind: Bind
