@@ -115,7 +115,7 @@ async def test_a_letter_that_is_written_is_not_written_again_because_the_reply_i
             if topic == "answered" and not [1 for name, _ in source.produced if name == "failed"]:
                 source.produced.append(("failed", message))
                 raise AWAY
-            await produce(topic, message, partition)
+            await produce(topic, message)
 
         source.produce = second_fails
         await source.deliver(record(**ASKING))
