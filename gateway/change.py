@@ -48,19 +48,19 @@ def missing(before: Mapping[str, T], after: Mapping[str, T]) -> list[T]:
     return [part for name, part in before.items() if after.get(name) != part]
 
 
-def paths(value: Any) -> Iterator[Path]:
+def paths_in(value: Any) -> Iterator[Path]:
     """Every file that a part of a config names (certificates, keys)."""
     if isinstance(value, Path):
         yield value
     elif isinstance(value, Part):
         for one in value.__dict__.values():
-            yield from paths(one)
+            yield from paths_in(one)
     elif isinstance(value, Mapping):
         for one in value.values():
-            yield from paths(one)
+            yield from paths_in(one)
     elif isinstance(value, tuple | list):
         for one in value:
-            yield from paths(one)
+            yield from paths_in(one)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Said:
 
 def said(config: Part) -> Said:
     """What a part says now. A file that cannot be read is as good as an empty one: whoever needs it will tell."""
-    return Said(config, tuple(_digest(path) for path in paths(config)))
+    return Said(config, tuple(_digest(path) for path in paths_in(config)))
 
 
 def _digest(path: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from gateway import registry
+from gateway.change import paths_in
 from gateway.codec import NO_CONTRACTS, Contract, Contracts, Format
 from gateway.contract import contracts, schema_contract, schema_digests
 from gateway.file import FileConfig, JsonConfig, RouteConfig, SchemaConfig, ServiceConfig
@@ -82,6 +83,8 @@ def load(paths: Path | Sequence[Path], environment: Mapping[str, str] | None = N
         config.listeners = _parts(source, registry.INGRESS, config.file.listeners, "listeners")
     with _section(config, "backends"):
         config.backends = _parts(source, registry.BACKEND, config.file.backends, "backends")
+    for part in (*config.listeners.values(), *config.backends.values()):
+        source.note(*paths_in(part))
     with _section(config, "contracts"):
         if _asks_broken(config):
             config.broken.add("contracts")  # the backend's own problem is noted already

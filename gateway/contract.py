@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -34,12 +34,19 @@ class ContractConfig(Part, ABC):
         A relative path starts at `folder`. Raises ContractError.
         """
 
+    def inputs(self, folder: Path) -> Iterable[Path]:
+        """The files, and the folders with whatever is in them, that it is made of, as far as can be told before they are read."""
+        del folder
+        return ()
+
 
 class Compiled(Type, Protocol):
     """A type from a schema."""
 
     digest: str
     """What the schema comes to, with all that it refers to."""
+    files: Sequence[Path]
+    """Those that it refers to."""
 
 
 class MisfitError(ValueError):
@@ -63,6 +70,7 @@ def contracts(source: Source, entries: Sequence[Entry], backends: Mapping[str, B
         config = _config(source, entry, where)
         if config is None:
             continue
+        source.note(*config.inputs(source.folder(where)))
         try:
             sets.append(config.read(source.folder(where), backends))
         except ContractError as error:
@@ -110,9 +118,13 @@ def schema_contract(source: Source, said: SchemaConfig, to: TargetConfig, where:
         source.wrong(where, str(error))
         return None
     kinds: list[Compiled] = []
+    folder = source.folder(where)
     for field, schema in (("request", said.request), ("reply", said.reply)):
+        if isinstance(schema, str):
+            source.note(folder / schema)
         try:
-            kinds.append(compiled(schema, source.folder(where), formats=said.formats))
+            kinds.append(compiled(schema, folder, formats=said.formats))
+            source.note(*kinds[-1].files)
         except ContractError as error:
             source.wrong((*where, field), str(error))
     if len(kinds) < len(("request", "reply")):

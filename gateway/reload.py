@@ -117,7 +117,7 @@ class Reloads:
         self._stale = True
         for problem in problems:
             log.error("%s", problem)
-        log.error("the config was not loaded anew: it has %d problems, and the one before is served on", len(problems))
+        log.error("the config was not loaded anew (problems: %d); the one before is served on", len(problems))
         return Reloaded("refused", problems=[asdict(problem) for problem in problems])
 
     async def _watch(self) -> None:

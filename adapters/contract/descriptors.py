@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pydantic import Field
@@ -16,6 +16,9 @@ class Config(ContractConfig):
 
     descriptors: str = Field(min_length=1, examples=["shop.binpb"])
     """Its path; a relative one starts at the config's folder."""
+
+    def inputs(self, folder: Path) -> Iterable[Path]:
+        return (folder / self.descriptors,)
 
     def read(self, folder: Path, backends: Mapping[str, BackendConfig]) -> bytes:
         del backends

@@ -6,7 +6,8 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 import grpc_tools
@@ -37,6 +38,13 @@ class Config(ContractConfig):
     roots: tuple[str, ...] = Field(default=(), examples=[["vendor/protos"]])
     """More folders that imports may start from."""
 
+    def inputs(self, folder: Path) -> Iterable[Path]:
+        path = folder / self.proto
+        # Of what one file imports, what is beside it; of all the rest, what is below.
+        beside = () if path.is_dir() else (path, *path.parent.glob("*.proto"))
+        below = (top for top in (path, *(folder / root for root in self.roots)) if top.is_dir())
+        return islice(chain(beside, *((top, *_protos(top)) for top in below)), MAX_FILES)
+
     def read(self, folder: Path, backends: Mapping[str, BackendConfig]) -> bytes:
         del backends
         path = folder / self.proto
@@ -51,6 +59,11 @@ class Config(ContractConfig):
         if missing:
             raise ContractError(*(f"the root {root} is no folder; it is looked for beside this file" for root in missing))
         return _compiled(files, roots, folder)
+
+
+def _protos(top: Path) -> Iterator[Path]:
+    """The .proto files below a folder, and the folders that may come to have some."""
+    return (path for path in top.rglob("*") if path.suffix == ".proto" or path.is_dir())
 
 
 def _root(path: Path, written: str) -> Path:

@@ -152,10 +152,11 @@ async def test_openings_are_counted(backend, tasks):
 
 
 async def test_who_waits_for_a_backend_that_leaves_waits_no_longer(backend):
-    async with Tasks() as tasks:
-        breaker = made(backend, tasks, failures=1, pause=3600)
-        breaker.failed(AWAY, CALL)
-        waiting = asyncio.ensure_future(breaker.closed())
-        await asyncio.sleep(0)
-        assert not waiting.done()
-    await waiting
+    async with asyncio.TaskGroup() as group:
+        async with Tasks() as tasks:
+            breaker = made(backend, tasks, failures=1, pause=3600)
+            breaker.failed(AWAY, CALL)
+            waiting = group.create_task(breaker.closed())
+            await asyncio.sleep(0)
+            assert not waiting.done()
+        await waiting

@@ -66,7 +66,7 @@ class _Files:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._read = 0
+        self.read: list[Path] = []
 
     def __call__(self, uri: str) -> Any:
         parts = urlsplit(uri)
@@ -75,8 +75,8 @@ class _Files:
             raise ContractError(f"{uri} is not fetched: a $ref leads to a file beside the schema")
         if not path.is_relative_to(self._folder):
             raise ContractError(f"{uri} is not read: a $ref leads to a file in the schema's folder or below")
-        self._read += 1
-        if self._read > MAX_FILES:
+        self.read.append(path)
+        if len(self.read) > MAX_FILES:
             raise ContractError(f"its references lead to more than {MAX_FILES} files")
         return _read(path, str(path.relative_to(self._folder)))
 
@@ -90,6 +90,7 @@ class SchemaType:
         self.name = name
         self._path = path
         self._formats = formats
+        self.files: tuple[Path, ...] = ()
         if isinstance(schema, dict) and str(schema.get("$schema", DIALECT)).rstrip("#") != DIALECT:
             raise ContractError(f"{name} is of another dialect ({schema['$schema']}): {DIALECT} is served")
         at, files = path.as_uri(), _Files(path.parent)
@@ -100,6 +101,7 @@ class SchemaType:
             self._whole = jsonschema_rs.dereference(schema, draft=jsonschema_rs.Draft202012, base_uri=at, retriever=files)
         except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
             _refuse(name, error)
+        self.files = tuple(dict.fromkeys(files.read))
         told = self._whole if isinstance(self._whole, dict) else {}
         properties = told.get("properties")
         self._properties: Mapping[str, Any] = properties if isinstance(properties, dict) else {}

@@ -110,7 +110,7 @@ async def test_head_is_answered_without_a_body_and_anything_else_is_405(path):
 async def test_there_is_no_other_page(path):
     async with asking() as ask:
         status, _, body = await ask(path)
-    assert (404, ["/contracts", "/docs", "/livez", "/metrics", "/readyz", "/routes"]) == (status, body["pages"])
+    assert (404, ["/contracts", "/docs", "/livez", "/metrics", "/readyz", "/reload", "/routes"]) == (status, body["pages"])
 
 
 async def test_a_query_is_ignored():
