@@ -25,6 +25,7 @@ from gateway.plan import plan
 from gateway.policy.observe import flush
 from gateway.server import Gateway
 from tests.adapters.backend.websocket_server import ENVELOPED, Peer, echo
+from tests.gateway.test_signature import SECRET, verified
 from tests.system.client import Rpc, curl, message, rpc, streaming
 from tests.system.conftest import ON_KAFKA, SHOP
 from tests.system.process import ROOT, on_free_ports
@@ -256,19 +257,30 @@ async def ask(example: Example) -> None:
 
 @case
 async def webhook(example: Example) -> None:
-    posted: asyncio.Queue[Any] = asyncio.Queue()
-    answers = iter([503, 503, 200, 400, 200])
+    posted: asyncio.Queue[tuple[str, str, Any]] = asyncio.Queue()
+    answers = iter([503, 503, 200, 410, 200])
 
     async def hook(request: web.BaseRequest) -> web.Response:
-        posted.put_nowait((request.path, json.loads(await request.read())))
+        body = await request.read()
+        posted.put_nowait((request.path, verified(request.headers.items(), body, SECRET), json.loads(body)["number"]))
         return web.json_response({}, status=next(answers))
 
-    await example.serve(HOOK_URL=await example.peer(hook))
-    for number in (1, 2, 3):
-        assert 201 == (await curl(example.rest("/orders"), "--json", json.dumps({"sku": "tea", "quantity": number}))).status
-    # The first is tried until it is taken; the second is to blame itself, and passed over.
+    await example.serve(HOOK_URL=await example.peer(hook), HOOK_SECRET=SECRET)
+    for number in range(3):
+        assert 201 == (await curl(example.rest("/orders/ada"), "--json", json.dumps({"number": number}))).status
+    # The first is tried until it is taken; the second is refused for good, and kept; each has an id that is its own.
     got = [await posted.get() for _ in range(5)]
-    assert [("/hooks/order", {"sku": "tea", "quantity": number}) for number in (1, 1, 1, 2, 3)] == got
+    assert [("/hooks/order", number) for number in (0, 0, 0, 1, 2)] == [(path, number) for path, _, number in got]
+    ids = [id_ for _, id_, _ in got]
+    assert (1, 3) == (len(set(ids[:3])), len(set(ids)))
+    (kept,) = (await curl(example.rest("/undelivered?limit=1"))).lines
+    assert ("ada", 1) == (kept["key"], kept["body"]["number"])
+    told = {name: values for name, values in kept["headers"].items() if name.startswith("polygate-")}
+    assert (["orders.placed"], ["1"], ["1"]) == (
+        told["polygate-original-topic"],
+        told["polygate-original-offset"],
+        told["polygate-attempts"],
+    )
 
 
 @case

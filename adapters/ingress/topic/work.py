@@ -123,7 +123,8 @@ class Work:
         replies = self._replies(record, problem_of(error, exchange_id))
         where = self._terms.dead_letter
         fate = PASSED_OVER if where is None else DEAD_LETTERED
-        log.warning("%s: %s is %s: %s", self._terms.listener, place_of(record), fate.replace("_", " "), error.message)
+        kept = "is passed over" if where is None else f"is kept in {where}"
+        log.warning("%s: %s %s: %s", self._terms.listener, place_of(record), kept, error.message)
         if where is not None:
             replies.appendleft((where, letter(record, error, number), None))
         return Verdict(fate, replies)
