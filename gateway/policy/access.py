@@ -13,7 +13,7 @@ from collections.abc import Callable
 FLUSH_BYTES = 64 << 10
 FLUSH_S = 0.1
 MAX_BYTES = 1 << 20
-# POSIX: a pipe that polls as writable takes so many bytes without blocking.
+# POSIX: a pipe that polls as writable takes so many bytes without blocking, and in one piece: other workers write to it too.
 _PIECE = select.PIPE_BUF
 
 
@@ -50,7 +50,10 @@ class Lines:
         poll.register(self._file, select.POLLOUT)
         try:
             while at < len(data) and poll.poll(0):
-                at += os.write(self._file, data[at : at + _PIECE])
+                # Whole lines, for those of other workers to stand between; one that is longer may be cut by theirs.
+                end = at + _PIECE
+                end = data.rfind(b"\n", at, end) + 1 or end
+                at += os.write(self._file, data[at:end])
         except BlockingIOError:
             pass  # somebody made it non-blocking: what is left waits
         except OSError:

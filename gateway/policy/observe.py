@@ -28,6 +28,7 @@ from gateway.policy.access import Clock, Lines
 from gateway.policy.trace import traced
 from gateway.status import outcome_of
 from gateway.total import Families, Family
+from gateway.worker import own
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds of the histogram's buckets, in seconds."""
@@ -86,7 +87,9 @@ class Observe:
         self._exchanges = _METRICS.tally("exchanges", route, protocol)
         self._conversations = _METRICS.tally("conversations", route, protocol)
         self._lines = lines
-        self._named = f'"route":{quoted(route)},"protocol":{quoted(protocol)}'
+        number = own().number
+        worker = f',"worker":{number}' if number else ""
+        self._named = f'"route":{quoted(route)},"protocol":{quoted(protocol)}{worker}'
 
     async def __call__(self, exchange: Exchange, forward: Handler) -> None:
         call = exchange.call

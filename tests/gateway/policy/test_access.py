@@ -136,3 +136,18 @@ def test_the_clock_tells_utc_to_the_millisecond_and_takes_steps_in_any_direction
     assert "1970-01-01T23:59:59.250Z" == clock()
     assert "1970-01-01T00:00:01.000Z" == clock()
     assert time.strftime("%Y-%m-%d", time.gmtime()) == Clock()()[:10]
+
+
+async def test_each_write_holds_whole_lines_for_other_processes_write_to_the_same_pipe(pipe, monkeypatch):
+    written: list[bytes] = []
+    write = os.write
+    monkeypatch.setattr(access.os, "write", lambda file, data: written.append(bytes(data)) or write(file, data))
+    lines = Lines(pipe[1])
+    for number in range(40):
+        lines.add(f"{number} " + "x" * 300)
+    lines.flush()
+    assert len(written) > 1
+    assert all(len(chunk) <= access._PIECE and chunk.endswith(b"\n") for chunk in written)
+    lines.add("y" * (access._PIECE + 10))
+    lines.flush()
+    assert [access._PIECE, 11] == [len(chunk) for chunk in written[-2:]]
