@@ -175,17 +175,18 @@ class Plan:
             route.method_override,
             route.to.backend,
             route.to.awaited,
-            self._batch(route, binding, policies, inner, inside),
+            self._batch(route, binding, run, lambda: conversation(policies, answerable(inner)), inside),
         )
         return endpoint, ready
 
     @staticmethod
-    def _batch(route: PlannedRoute, binding: Binding, policies: Sequence[Policy], inner: Handler, inside: Inside) -> Batch | None:
-        """What answers requests that hold many messages: the same, once for each."""
+    def _batch(route: PlannedRoute, binding: Binding, run: Handler, each: Callable[[], Handler], inside: Inside) -> Batch | None:
+        """What answers requests that hold many messages: the route's own handler for all, or that for each."""
         batches = route.to.batches()
         if batches is None or binding.each or binding.many is not Many.NEITHER or not binding.rule.body:
             return None
-        return Batch(admitted(inside, conversation(policies, answerable(inner)), lasting=False), *batches)
+        handler = run if batches.whole else admitted(inside, each(), lasting=False)
+        return Batch(handler, batches.whole, batches.limit, batches.arrays)
 
     def inner(self, route: PlannedRoute, binding: Binding) -> Sequence[Policy]:
         """What stands next to the target: one translation or, around policies that open messages, two."""

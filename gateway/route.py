@@ -47,7 +47,8 @@ class Batch:
     """How a route answers a request that holds many messages, though its target answers one with one."""
 
     handler: Handler
-    """Every message is an exchange of its own."""
+    whole: bool
+    """The messages are done together or not at all; else every one is an exchange of its own."""
     limit: int
     """How many there may be."""
     arrays: bool

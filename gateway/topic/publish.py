@@ -12,13 +12,14 @@ from pydantic import Field
 from gateway.codec import Contract
 from gateway.exchange import Call, Exchange, Handler
 from gateway.message import JSON, Headers, Message
-from gateway.port import Target, TargetConfig
+from gateway.port import Batches, Target, TargetConfig
 from gateway.task import Tasks
 from gateway.template import Template
 from gateway.topic.acceptance import accepted
+from gateway.topic.atomic import atomic, together
 from gateway.topic.fallback import falling_back
 from gateway.topic.idempotency import Idempotency
-from gateway.topic.log import RESERVED, Log
+from gateway.topic.log import RESERVED, Log, Post
 from gateway.topic.once import once
 from gateway.topic.store import stored
 from gateway.topic.write import Write, acknowledged
@@ -49,15 +50,19 @@ class PublishTo(TargetConfig):
     """Write once for each Idempotency-Key, however often it comes. Off unless it stands here; `{}` takes its defaults."""
     batch: bool = False
     """Take a JSON array for as many messages as it has elements, each answered by itself. Lines of NDJSON always are."""
+    atomic: bool = False
+    """Write the messages of one request all or none, by a transaction: an array is a batch then, too."""
     max_batch: int = Field(default=10_000, ge=1, le=1_000_000)
     """How many messages one request may hold."""
+    max_batch_bytes: int = Field(default=8 << 20, ge=1 << 10, le=1 << 30)
+    """How many bytes the messages of one request may have that are written all or none."""
 
     def needs(self) -> AbstractSet[str]:
         spool = self.ack == "stored" or self.when_down == "store"
         return frozenset((*(("spool",) if spool else ()), *(("state",) if self.idempotency is not None else ())))
 
-    def batches(self) -> tuple[int, bool] | None:
-        return self.max_batch, self.batch
+    def batches(self) -> Batches:
+        return Batches(self.max_batch, arrays=self.batch or self.atomic, whole=self.atomic)
 
     def keeps(self) -> Mapping[tuple[str, ...], float]:
         return {} if self.idempotency is None else {("idempotency", "window"): self.idempotency.window}
@@ -66,6 +71,10 @@ class PublishTo(TargetConfig):
         del contract
         if self.when_down == "store" and self.ack != "broker":
             return [f"`when_down: store` is for `ack: broker`: with `ack: {self.ack}` no caller waits for the broker"]
+        if self.atomic and (self.ack != "broker" or self.when_down == "store"):
+            return ["`atomic: true` is for `ack: broker` alone: all or none is the broker's to say"]
+        if self.atomic and self.idempotency is not None and self.idempotency.key is not None:
+            return ["`idempotency.key` is that of one message, and with `atomic: true` a batch has the one that its caller gives"]
         return ()
 
     def writes(self) -> Sequence[str]:
@@ -114,6 +123,14 @@ def _plain(log: Log, target: Target, spec: PublishTo) -> Write:
 def publish(log: Log, target: Target, spec: PublishTo, tasks: Tasks) -> Handler:
     """The handler of one publish target. `tasks`: where what outlives its caller runs."""
     address = Addressing(target, spec.publish, spec.key)
+
+    def posted(call: Call, message: Message) -> Post:
+        topic, key = address(call, message)
+        return Post(topic, Message(message.body, message.content_type, key, record_headers(call, message)), spec.partition)
+
+    if spec.atomic:
+        write_all = together(log, target, spec.idempotency, tasks)
+        return atomic(write_all, posted, records=spec.max_batch, size=spec.max_batch_bytes)
     write = _written(log, target, spec, tasks)
 
     async def run(exchange: Exchange) -> None:

@@ -79,9 +79,10 @@ async def test_each_message_is_an_exchange_of_its_own():
     call = a_call(many=Many.BOTH, deadline=1.0, params={"customer": "ada"})
     exchange = Memory(*messages(3), call=call)
     await conversation([Outer("", [])], inside)(exchange)
-    assert messages(3) == exchange.replies
+    assert [message.body for message in messages(3)] == [reply.body for reply in exchange.replies]
+    assert [((":status", "201"),)] * 3 == [reply.headers for reply in exchange.replies]
     assert NO_HEADERS == exchange.headers
-    assert ["c-1.1", "c-1.2", "c-1.3"] == [inner.id for inner in seen]
+    assert [("c-1.1", 1), ("c-1.2", 2), ("c-1.3", 3)] == [(inner.id, inner.number) for inner in seen]
     assert {(Many.NEITHER, None, False)} == {(inner.many, inner.deadline, inner.each) for inner in seen}
     assert [{"customer": "ada"}] * 3 == [inner.params for inner in seen]
     assert [True] == outer

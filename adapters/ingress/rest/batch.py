@@ -4,7 +4,8 @@
     {"status": 201, "receipt": {...}, "replayed": true}
     {"status": 503, "error": {...}}          the problem object (RFC 9457)
 
-The status of the whole is 200: what became of a message is said with it alone. A body that breaks off is the last answer.
+The status of the whole is 200: what became of a message is said with it alone. A body that breaks off is the last answer. Where
+all is done or nothing, what is wrong with one is the answer to the whole.
 """
 
 from __future__ import annotations
@@ -45,12 +46,13 @@ def holds_many(kind: str, batch: Batch) -> bool:
 class BatchExchange(StreamExchange):
     """One of them. One whose body turns out to be a single JSON value is a call like any other."""
 
-    __slots__ = ("_ahead", "_broken", "_left", "_limit_", "streams")
+    __slots__ = ("_ahead", "_broken", "_left", "_most", "_together", "streams")
 
-    def __init__(self, call: Call, request: BaseRequest, limits: Limits, limit: int) -> None:
+    def __init__(self, call: Call, request: BaseRequest, limits: Limits, batch: Batch) -> None:
         super().__init__(call, request, limits)
         self.streams = False
-        self._limit_ = self._left = limit
+        self._together = batch.whole
+        self._most = self._left = batch.limit
         self._ahead: Message | None = None
         self._broken: GatewayError | None = None
 
@@ -78,11 +80,13 @@ class BatchExchange(StreamExchange):
         try:
             message = ahead if ahead is not None else await self.body.receive()
         except CallerError as error:
+            if self._together:
+                raise
             # Those before it are on their way, and each is answered.
             self._broken = error
             raise EndOfMessages from error
-        if not self._left:
-            self._broken = CallerError(Reason.TOO_LARGE, f"a batch has {self._limit_} messages at most")
+        if not self._left and not self._together:
+            self._broken = CallerError(Reason.TOO_LARGE, f"a batch has {self._most} messages at most")
             raise EndOfMessages
         self._left -= 1
         return message
@@ -110,7 +114,8 @@ class BatchExchange(StreamExchange):
         await self.accept()
         if self._broken is not None:
             self._write(_failed(self._broken, problem_body(self._broken, self.call.id)))
-            self._out.force_close()
+            if not self.request.content.is_eof():
+                self._out.force_close()  # the rest of the body is nobody's next request
         return await super().finish()
 
     def failure(self, error: GatewayError) -> Answer | Outflow:
@@ -134,7 +139,7 @@ def batched(asked: Asked, called: Called, endpoint: Endpoint, batch: Batch, refu
     lines = media_type(asked.kind) in LINES
     accept, seconds = asked.headers.joined("accept"), seconds_of(asked.headers.get(NAME))
     deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
-    exchange = BatchExchange(called(deadline=deadline), asked.request, asked.limits, batch.limit)
+    exchange = BatchExchange(called(deadline=deadline), asked.request, asked.limits, batch)
     exchange.body = Body(asked, raw=False)
 
     async def run(_exchange: object) -> None:
