@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.command import OK, USAGE, WRONG, complain, count, say, say_columns, say_json
 from gateway.config import load
-from gateway.embedded.store import StoreError
+from gateway.embedded.fault import StoreError
 from gateway.errors import GatewayError
 from gateway.message import JSON
 from gateway.spool.archive import Entry, Heap, drop, entries, heaps, replay

@@ -15,11 +15,12 @@ from functools import partial
 from typing import Any, ParamSpec, Self, TypeVar
 
 from gateway.embedded.commits import Commits
+from gateway.embedded.fault import StoreError
 from gateway.embedded.group import Groups
 from gateway.embedded.lock import LockError
 from gateway.embedded.log import READ_BYTES, READ_RECORDS, LocalLog
 from gateway.embedded.retention import Retention, Sweeper
-from gateway.embedded.store import MEMORY, Held, Row, Store, StoreError
+from gateway.embedded.store import MEMORY, Held, Row, Store
 from gateway.embedded.topic import Partition
 from gateway.errors import BackendError, Reason
 from gateway.message import Message

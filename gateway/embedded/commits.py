@@ -15,7 +15,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.embedded.store import Batch, InDoubtError, Store, StoreError, record_id
+from gateway.embedded.append import Append
+from gateway.embedded.fault import InDoubtError, StoreError
+from gateway.embedded.store import Batch, Store, record_id
 from gateway.embedded.topic import Partition, Topic
 from gateway.errors import BackendError, Reason
 from gateway.message import Message
@@ -37,34 +39,6 @@ Blocking = Callable[..., Awaitable[Any]]
 
 # In ASCII: a header may hold what UTF-8 cannot. `json.dumps` with settings would make an encoder for every record.
 _JSON = json.JSONEncoder(separators=(",", ":"), check_circular=False)
-
-
-@dataclass(slots=True, eq=False)
-class Append:
-    """Records on their way, in one transaction. They are withdrawn by ending their future before they are handed over."""
-
-    posts: Sequence[tuple[Partition, Message, int]]
-    """Each with its size."""
-    size: int
-    done: asyncio.Future[Any]
-    """The place of the one record or, where they are `several`, the places of all."""
-    several: bool = False
-    handed: bool = False
-
-    def expire(self) -> None:
-        """The deadline has come."""
-        if self.done.done():
-            return
-        if self.handed:
-            error = BackendError(Reason.UNKNOWN_OUTCOME, "the disk has not confirmed the record in time")
-        else:
-            error = BackendError(Reason.UNREACHABLE, "the record was not written in time, and will not be")
-        self.done.set_exception(error)
-
-    def written(self, places: Sequence[Place]) -> None:
-        """They are on the disk."""
-        if not self.done.done():
-            self.done.set_result(places if self.several else places[0])
 
 
 Written = Sequence[tuple[Message, Place]]
@@ -98,6 +72,7 @@ class Commits:
         self._progress: dict[tuple[str, Partition], int] = {}
         self._forgotten: dict[Partition, list[int]] = {}
         self._ripe = False
+        self._alone = False
         self._flushing: list[asyncio.Future[None]] = []
         self._queued = 0
         self._now = 0
@@ -191,7 +166,9 @@ class Commits:
         work, batch = _Round(), Batch()
         # A clock that is set back must not turn the order of a partition's timestamps: retention relies on it.
         now = self._now = max(self._now, time.time_ns() // 1_000_000)
-        while self._pending and len(work.written) < BATCH_RECORDS and work.size < BATCH_BYTES:
+        # What could not be noted beside records goes by itself: it may be what makes room for them.
+        alone, self._alone = self._alone, False
+        while self._pending and not alone and len(work.written) < BATCH_RECORDS and work.size < BATCH_BYTES:
             waiting = self._pending.popleft()
             if waiting.done.done():  # withdrawn: its deadline came or its caller left
                 self._queued -= waiting.size
@@ -271,7 +248,9 @@ class Commits:
         self._progress = work.progress | self._progress
         for partition, offsets in work.forgotten.items():
             self._forgotten.setdefault(partition, []).extend(offsets)
-        if self._progress or self._forgotten:
+        if (self._progress or self._forgotten) and work.written:
+            self._alone = self._ripe = True
+        elif self._progress or self._forgotten:
             self._linger(RETRY_S)
 
     def _refuse(self, appends: Sequence[Append], flushed: Sequence[asyncio.Future[None]], reason: Reason, message: str) -> None:

@@ -11,48 +11,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway.embedded.fault import InDoubtError, StoreError
 from gateway.embedded.lock import locked
+from gateway.embedded.room import Room
+from gateway.embedded.schema import CHECKPOINT_BYTES, connected, prepared
 
 MEMORY = ":memory:"
-VERSION = 1
 OFFSET_BITS = 40
+PAGE_BYTES = 4096
 # What a record costs beyond its body, in memory or in the file, about.
 OVERHEAD = 200
+# What stays free on the disk: enough for a transaction that lets go of many records.
+SPARE_BYTES = 384 << 10
 # No consumer is called so: the rows of it say where partitions end that records were forgotten of.
 ENDS = ""
 # What a transaction adds to the write-ahead log beside its records: two pages that it changes, about.
 COMMIT_BYTES = 8 << 10
-CHECKPOINT_BYTES = 16 << 20
 # A statement for each size, so that SQLite's binding keeps them prepared: see `_chunks`.
 SIZES = (256, 64, 16, 4, 1)
 
-SCHEMA = f"""
-CREATE TABLE partition (
-    id INTEGER PRIMARY KEY, topic TEXT NOT NULL, number INTEGER NOT NULL,
-    start INTEGER NOT NULL DEFAULT 0, UNIQUE (topic, number));
-CREATE TABLE record (
-    id INTEGER PRIMARY KEY, timestamp INTEGER NOT NULL, upto INTEGER NOT NULL,
-    key BLOB, body BLOB NOT NULL, headers TEXT);
-CREATE TABLE progress (
-    consumer TEXT NOT NULL, partition INTEGER NOT NULL, next INTEGER NOT NULL,
-    PRIMARY KEY (consumer, partition)) WITHOUT ROWID;
-PRAGMA user_version = {VERSION};
-"""
-
 Row = tuple[int, int, int, bytes | None, bytes, str | None]
 """One record: id, timestamp, the bytes that its partition has seen up to and with it, key, body, headers as JSON."""
-
-
-class StoreError(Exception):
-    """The file cannot be used. `fatal`: nor will it be; nothing more may be written to it."""
-
-    def __init__(self, message: str, *, fatal: bool = False) -> None:
-        super().__init__(message)
-        self.fatal = fatal
-
-
-class InDoubtError(StoreError):
-    """A transaction may or may not be on the disk."""
 
 
 @dataclass(slots=True)
@@ -105,15 +84,16 @@ class Store:
         self._path = path
         self._lock = locked(path) if path != MEMORY else None
         try:
-            self._db = _connected(path)
-            _prepared(self._db)
-            self._reading = _connected(path) if path != MEMORY else self._db
+            self._db = connected(path)
+            prepared(self._db)
+            self._reading = connected(path) if path != MEMORY else self._db
         except sqlite3.Error as error:
             self._unlock()
             raise StoreError(f"{path} cannot be opened: {error}") from error
         except StoreError:
             self._unlock()
             raise
+        self._room = Room(path) if path != MEMORY else None
         self._unsynced = 0
 
     def _unlock(self) -> None:
@@ -176,7 +156,8 @@ class Store:
 
         StoreError where it surely is not and never will be, InDoubtError where it may be.
         """
-        db = self._db
+        db, size = self._db, COMMIT_BYTES + 256 * len(batch.forgotten) + sum(256 + len(row[4]) for row in batch.rows)
+        self._make_room(size, records=bool(batch.rows))
         try:
             db.execute("BEGIN IMMEDIATE")
             db.executemany("INSERT INTO partition (id, topic, number) VALUES (?, ?, ?)", batch.partitions)
@@ -190,9 +171,22 @@ class Store:
         except sqlite3.Error as error:
             raise self._undone(error) from error
         self._commit()
-        changed = len(batch.rows) + len(batch.forgotten)
-        self._unsynced += COMMIT_BYTES + 256 * changed + sum(len(row[4]) for row in batch.rows)
+        self._unsynced += size
         return starts
+
+    def _make_room(self, size: int, *, records: bool) -> None:
+        """Refuse records that would leave no room on the disk for letting any go: a full log could never be emptied.
+
+        What is written is once in the write-ahead log, which begins anew when it is folded, and once in the file.
+        """
+        room = self._room
+        if room is None or room.free() >= 2 * size + self._unsynced + SPARE_BYTES:
+            return
+        self.checkpoint()
+        (unused,) = self._db.execute("PRAGMA freelist_count").fetchone()
+        grows = max(0, size - room.log()) + max(0, size - unused * PAGE_BYTES)
+        if records and grows and room.free() < grows + SPARE_BYTES:
+            raise StoreError("the disk is full")
 
     def _first(self, partition: int, end: int) -> int:
         found = self._db.execute(
@@ -302,27 +296,6 @@ class Store:
             raise self._undone(error) from error
         self._commit()
         self._unsynced += 256 * (to - start)
-
-
-def _connected(path: str) -> sqlite3.Connection:
-    # isolation_level None: transactions begin where we say so. The connection is handed to the thread that uses it.
-    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
-
-
-def _prepared(db: sqlite3.Connection) -> None:
-    """Set the durability, and make or check the schema."""
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    # SQLite would checkpoint inside a commit, make its caller wait, and keep an error to itself.
-    db.execute("PRAGMA wal_autocheckpoint = 0")
-    db.execute(f"PRAGMA journal_size_limit = {4 * CHECKPOINT_BYTES}")
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version == 0 and db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
-        db.executescript(f"BEGIN; {SCHEMA} COMMIT;")
-    elif version == 0:
-        raise StoreError("the file is a database of something else")
-    elif version != VERSION:
-        raise StoreError(f"the file has version {version}, and this gateway knows {VERSION}: it was written by a newer one")
 
 
 def _runs(ids: Sequence[int]) -> Iterator[tuple[int, int]]:

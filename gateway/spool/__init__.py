@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Self
 
-from gateway.embedded.store import StoreError
+from gateway.embedded.fault import StoreError
 from gateway.errors import BackendError, CallerError, GatewayError, Reason, RetryAfter
 from gateway.exchange import new_id
 from gateway.file import SpoolConfig

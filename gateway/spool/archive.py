@@ -16,7 +16,8 @@ from itertools import islice
 from urllib.parse import quote
 
 from gateway.embedded import Embedded
-from gateway.embedded.store import OVERHEAD, StoreError, offset_of, record_id
+from gateway.embedded.fault import StoreError
+from gateway.embedded.store import OVERHEAD, offset_of, record_id
 from gateway.message import NO_HEADERS, Headers
 from gateway.port import Record
 from gateway.spool.file import settings

@@ -9,7 +9,8 @@ import pytest
 
 from gateway.embedded import commits as module
 from gateway.embedded.commits import Commits
-from gateway.embedded.store import Batch, InDoubtError, StoreError
+from gateway.embedded.fault import InDoubtError, StoreError
+from gateway.embedded.store import Batch, record_id
 from gateway.embedded.topic import Partition, Topic
 from gateway.errors import BackendError, Outcome, Reason
 from gateway.message import Message
@@ -29,12 +30,13 @@ class Disk:
         self.begun = threading.Semaphore(0)
         self.let = threading.Semaphore(0)
 
-    def commit(self, batch: Batch) -> None:
+    def commit(self, batch: Batch) -> dict[int, int]:
         self.begun.release()
         assert self.let.acquire(timeout=30)
         if self.fail:
             raise self.fail.pop(0)
         self.batches.append(batch)
+        return dict.fromkeys(batch.ends, 0)
 
     def checkpoint(self) -> None:
         if self.fail:
@@ -252,3 +254,51 @@ async def test_a_clock_that_is_set_back_does_not_turn_the_order_of_timestamps(di
         disk.let.release()
         times.append((await task).timestamp)
     assert [5000, 5000, 6000] == times
+
+
+async def test_several_are_written_in_one_transaction_or_not_at_all(disk, commits, partition):
+    posts = [(partition, Message(b"%d" % number), 10) for number in range(3)]
+    disk.fail = [StoreError("the disk is full")]
+    disk.let.release()
+    with pytest.raises(BackendError, match="the disk is full"):
+        await commits.append_all(posts, soon())
+    disk.let.release()
+    assert [0, 1, 2] == [place.offset for place in await commits.append_all(posts, soon())]
+    assert [[b"0", b"1", b"2"]] == disk.bodies
+
+
+async def test_what_is_forgotten_rides_with_the_next_record(disk, append, commits, partition):
+    commits.forget(partition, [3])
+    commits.forget(partition, [4])
+    first = append(b"first")
+    disk.let.release()
+    await first
+    assert [([record_id(1, 3), record_id(1, 4)], {1: 1})] == [(batch.forgotten, batch.ends) for batch in disk.batches]
+
+
+async def test_what_could_not_be_forgotten_beside_records_goes_by_itself(disk, append, commits, partition):
+    disk.fail = [StoreError("the disk is full")]
+    commits.forget(partition, [0])
+    failed = append(b"failed")
+    disk.let.release()
+    await failure(failed)
+    waiting = append(b"waiting")
+    disk.let.release()
+    disk.let.release()
+    await waiting
+    assert [([], [record_id(1, 0)]), ([b"waiting"], [])] == [
+        ([row[4] for row in one.rows], one.forgotten) for one in disk.batches
+    ]
+
+
+async def test_what_could_not_be_noted_is_tried_again(disk, commits, partition, monkeypatch):
+    monkeypatch.setattr(module, "RETRY_S", 0.001)
+    disk.fail = [StoreError("the disk is full")]
+    commits.progress("g", partition, 5)
+    commits.forget(partition, [0])
+    for _ in range(2):
+        disk.let.release()
+    await begun(disk)
+    await begun(disk)
+    await commits.flush()
+    assert [([("g", 1, 5)], [record_id(1, 0)])] == [(batch.progress, batch.forgotten) for batch in disk.batches]

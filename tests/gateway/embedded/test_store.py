@@ -6,7 +6,8 @@ import sqlite3
 
 import pytest
 
-from gateway.embedded.store import MEMORY, Batch, Held, Store, StoreError, offset_of, record_id
+from gateway.embedded.fault import StoreError
+from gateway.embedded.store import MEMORY, Batch, Held, Store, offset_of, record_id
 
 
 @pytest.fixture
@@ -137,3 +138,44 @@ def test_a_full_file_is_a_definite_failure_that_may_pass(store):
     store._db.execute("PRAGMA max_page_count = 100000")
     store.commit(batch(0, new=True))
     assert sqlite3.SQLITE_FULL == caught.value.__cause__.sqlite_errorcode
+
+
+def test_what_is_forgotten_is_gone_and_its_offset_is_never_given_again(store, path):
+    store.commit(batch(*range(10), new=True))
+    assert {1: 3} == store.commit(Batch(forgotten=[record_id(1, at) for at in (0, 1, 2, 5, 9)], ends={1: 10}))
+    assert [Held(1, "t", 1, 3, 10, 90)] == store.partitions()
+    assert [3, 4, 6, 7, 8] == [offset_of(row[0]) for row in store.read(1, 3, 100, 1000)]
+    assert {1: 10} == store.commit(Batch(forgotten=[record_id(1, at) for at in (3, 4, 6, 7, 8)], ends={1: 10}))
+    assert [Held(1, "t", 1, 10, 10, 0)] == store.partitions()
+
+
+def test_a_place_in_time_is_found_among_records_of_which_some_are_gone(store):
+    store.commit(batch(*range(10), new=True))
+    store.commit(Batch(forgotten=[record_id(1, at) for at in (4, 5, 6)], ends={1: 10}))
+    held = store.partitions()[0]
+    places = [store.since(held, timestamp) for timestamp in (1003, 1004, 1007, 1008)]
+    assert [3, 7, 7, 8] == [offset_of(store.read(1, at, 1, 1000)[0][0]) for at in places]
+
+
+def test_a_partition_is_weighed_by_its_records(store):
+    store.commit(batch(*range(10), new=True))
+    assert (10, 10 * 201) == store.weigh(1)
+    assert (0, 0) == store.weigh(2)
+
+
+def test_a_file_may_be_deleted_while_nobody_else_can_have_it(tmp_path, path):
+    store = Store(path)
+    store.commit(batch(0, new=True))
+    store.close(remove=True)
+    assert {"log.db.lock"} == {file.name for file in tmp_path.iterdir()}
+
+
+def test_what_another_connection_changes_is_noticed(store, path):
+    store.commit(batch(0, new=True))
+    before = store.touched()
+    store.commit(batch(1))
+    assert before == store.touched()
+    with sqlite3.connect(path) as db:
+        db.execute("DELETE FROM record")
+    db.close()
+    assert before != store.touched()

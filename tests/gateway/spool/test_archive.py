@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.embedded.store import StoreError
+from gateway.embedded.fault import StoreError
 from gateway.file import SpoolConfig
 from gateway.message import Headers, Message
 from gateway.spool import Spools, archive, forward

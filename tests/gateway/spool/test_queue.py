@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from gateway.embedded import Embedded
-from gateway.embedded.store import Store, StoreError
+from gateway.embedded.fault import StoreError
+from gateway.embedded.store import Store
 from gateway.message import Message
 from gateway.spool import archive, forward, queue
 from gateway.spool.file import settings

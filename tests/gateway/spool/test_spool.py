@@ -8,7 +8,8 @@ import time
 import pytest
 
 from gateway import spool as module
-from gateway.embedded.store import InDoubtError, Store, StoreError
+from gateway.embedded.fault import InDoubtError, StoreError
+from gateway.embedded.store import Store
 from gateway.errors import BackendError, CallerError, Reason
 from gateway.file import SpoolConfig
 from gateway.message import Headers, Message
