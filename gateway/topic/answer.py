@@ -37,6 +37,8 @@ class Answer:
 
     partition: int
     offset: int
+    timestamp: int
+    """Milliseconds since 1970."""
     body: bytes
     key: bytes | None = None
     error: str = ""
@@ -45,7 +47,7 @@ class Answer:
     def written(self) -> bytes:
         """As the state has it: a line of JSON, and the body as it came."""
         key = None if self.key is None else base64.b64encode(self.key).decode()
-        head = {"at": [self.partition, self.offset], "key": key, "error": self.error}
+        head = {"at": [self.partition, self.offset, self.timestamp], "key": key, "error": self.error}
         return compact(head).encode() + b"\n" + self.body
 
     def message(self, content_type: str) -> Message:
@@ -59,7 +61,8 @@ class Answer:
 
 def answer_of(record: Record) -> Answer:
     """A reply as it is kept."""
-    return Answer(record.partition, record.offset, record.body, record.key, record.headers.get(ERROR) or "")
+    error = record.headers.get(ERROR) or ""
+    return Answer(record.partition, record.offset, record.timestamp, record.body, record.key, error)
 
 
 def read(kept: bytes) -> Pending | Answer:
@@ -69,8 +72,8 @@ def read(kept: bytes) -> Pending | Answer:
     if not line:
         return Pending(told["asked"], told["reply_to"], told["place"], told["keep"])
     key = None if told["key"] is None else base64.b64decode(told["key"])
-    partition, offset = told["at"]
-    return Answer(partition, offset, body, key, told["error"])
+    partition, offset, timestamp = told["at"]
+    return Answer(partition, offset, timestamp, body, key, told["error"])
 
 
 def failed_as(reason: str) -> BackendError:

@@ -26,6 +26,7 @@ from gateway.task import Tasks
 from gateway.topic.answer import Answer, read
 from gateway.topic.event import embedded
 from gateway.topic.hook import Hook, path_of
+from gateway.topic.log import rfc3339
 
 log = logging.getLogger("polygate")
 
@@ -194,12 +195,12 @@ async def post(hook: Hook, key: str, due: Due, answer: Answer) -> None:
 
 
 def payload(hook: Hook, due: Due, answer: Answer) -> bytes:
-    """What a receiver is told: {"type", "timestamp", "data": {"id", "state", and "body" or "problem"}}."""
+    """What a receiver is told, the same at every try: {"type", "timestamp", "data": {"id", "state", and "body" or "problem"}}."""
     data: dict[str, object] = {"id": due.id}
     try:
         message = answer.message(hook.content_type)
         data |= {"state": "done", **embedded(message)}
     except BackendError as error:
         data |= {"state": "failed", "problem": problem(error, due.id)}
-    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return compact({"type": f"answer.{data['state']}", "timestamp": when, "data": data}).encode()
+    told = {"type": f"answer.{data['state']}", "timestamp": rfc3339(answer.timestamp), "data": data}
+    return compact(told).encode()

@@ -64,7 +64,7 @@ def path_of(posts: Mapping[str, Handler], url: str) -> tuple[Handler, str]:
 
 def _normal(url: str) -> str:
     """A URL with its scheme and host in lower case (RFC 3986 6.2.2.1), the rest letter by letter; "" for what is none for us."""
-    if len(url) > MAX_URL or not url.isascii() or "?" in url or "#" in url:
+    if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or "?" in url or "#" in url:
         return ""
     try:
         parts = urlsplit(url)

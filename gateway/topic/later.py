@@ -199,7 +199,7 @@ class Keeper:
             try:
                 await self.state.put(name, answer.written(), question.keep)
             except CallerError:
-                unkept = Answer(answer.partition, answer.offset, b"", error=UNKEPT)
+                unkept = Answer(answer.partition, answer.offset, answer.timestamp, b"", error=UNKEPT)
                 await self.state.put(name, unkept.written(), question.keep)
             KEPT.add(1, self._backend)
             self.callbacks.answered(key)
