@@ -26,6 +26,7 @@ from gateway.port import BackendConfig, Deliver, Subscription, Target, TargetCon
 from gateway.tls import BackendTls
 from gateway.topic import VERBS, Topics
 from gateway.topic.log import Offsets, Place, Post, Reader
+from gateway.worker import own
 
 CHECK_S = 2.0
 DEFAULT_PORT = 9092
@@ -138,7 +139,7 @@ class Config(BackendConfig):
             buffer=self.buffer,
             record=self.max_record,
             batch=self.batch,
-            transactional=f"{self.transactional_id or f'{self.client_id}-{gethostname()}-{name}'}",
+            transactional=f"{self.transactional_id or f'{self.client_id}-{gethostname()}-{name}'}-{own().number}",
             transactions=self.transactions,
             compression=None if self.compression == "none" else self.compression,
             create=(self.create.partitions, self.create.replication) if self.create else None,

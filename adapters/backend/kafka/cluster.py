@@ -16,7 +16,7 @@ from typing import Any, Self
 from weakref import WeakValueDictionary
 
 from aiokafka import errors
-from aiokafka.protocol.admin import CreateTopicsRequest
+from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 
@@ -37,6 +37,7 @@ NONE = -1
 """Where a partition has no record of a time or later."""
 READ_COMMITTED = 1
 NO_LEADER = -1
+_A_TOPIC = 2
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 _TOPIC = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9._-]{1,249}\Z")
@@ -243,6 +244,14 @@ class Cluster:
     async def has(self, topic: str) -> bool:
         """Whether a topic is there now. Makes none."""
         return await self._topic(topic) is not None
+
+    async def config(self, topic: str) -> Mapping[str, str | None]:
+        """A topic's settings, the cluster's own among them."""
+        ((code, _, _, _, entries),) = (await self.ask(DescribeConfigsRequest([(_A_TOPIC, topic, None)]))).resources
+        error = errors.for_code(code)
+        if error is not errors.NoError:
+            raise error(topic)
+        return {entry[0]: entry[1] for entry in entries}
 
     async def make(self, topic: str, partitions: int, replication: int, settings: Mapping[str, str] = NOTHING) -> None:
         """Make a topic; a no-op where it is there. BackendError(REFUSED) where the broker does not."""

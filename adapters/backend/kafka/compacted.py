@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from aiokafka import errors
-from aiokafka.protocol.admin import DescribeConfigsRequest
-
 from adapters.backend.kafka.cluster import Cluster
 from gateway.topic.log import not_compacted
 
 REPLICATION = 3
 """On how many brokers one is kept, where there are so many."""
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
-_TOPIC = 2
 FOR_EVER = -1
 
 
@@ -32,7 +26,7 @@ async def make_compacted(cluster: Cluster, topic: str, seconds: float) -> None:
     partitions = await cluster.leaders(topic)
     if len(partitions) > 1:
         raise not_compacted(f"it has {len(partitions)} partitions")
-    said = await _settings(cluster, topic)
+    said = await cluster.config(topic)
     policy = {one.strip() for one in (said.get("cleanup.policy") or "").split(",")}
     if "compact" not in policy:
         raise not_compacted("its cleanup.policy is not compact")
@@ -42,12 +36,3 @@ async def make_compacted(cluster: Cluster, topic: str, seconds: float) -> None:
             raise not_compacted(f"its retention.ms is shorter than the {keep} that things are kept for")
         if size > FOR_EVER:
             raise not_compacted("its retention.bytes may end what is still kept")
-
-
-async def _settings(cluster: Cluster, topic: str) -> dict[str, str | None]:
-    answer: Any = await cluster.ask(DescribeConfigsRequest([(_TOPIC, topic, None)]))
-    ((code, _, _, _, entries),) = answer.resources
-    error = errors.for_code(code)
-    if error is not errors.NoError:
-        raise error(topic)
-    return {entry[0]: entry[1] for entry in entries}

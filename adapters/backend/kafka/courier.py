@@ -234,7 +234,7 @@ class Couriers:
             # What the broker says now does not hold for the tries before this one.
             self._lost(lane, batch)
         elif error in TOO_LARGE and len(batch.records) > 1:
-            lane.limit = max(len(batch.buffer) // 2, 1)
+            lane.limit = max(sum(one.size for one in batch.records) // 2, 1)
             self._again(lane, batch)
         elif error in TOO_LARGE:
             self._end(lane, batch, CallerError(Reason.TOO_LARGE, "the broker takes no record of this size"), "failed")

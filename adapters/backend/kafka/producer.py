@@ -10,11 +10,14 @@ import asyncio
 import logging
 import random
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Self
+
+from aiokafka import errors
 
 from adapters.backend.kafka.cluster import Cluster, Leaders
 from adapters.backend.kafka.courier import Couriers, pause
+from adapters.backend.kafka.record import HEADER_OVERHEAD, RECORD_OVERHEAD
 from adapters.backend.kafka.sending import Budget, Door, Lane, Lanes, Sending, chosen_by
 from adapters.backend.kafka.wire import TROUBLES, Settings
 from gateway.errors import BackendError, CallerError, Reason, translating
@@ -115,12 +118,20 @@ class Writer:
             with translating(*TROUBLES):
                 async with asyncio.timeout(self._settings.request_s):
                     lanes = self._lead(topic, await self._cluster.leaders(topic))
+                    await self._measure(topic, lanes)
         except BackendError as error:
             if error.reason is not Reason.REFUSED or topic not in self._lanes or not self._cluster.up.is_set():
                 return False
             self._drop(topic, error)
             return True
         return all(lane.leader in self._cluster.here for lane in lanes.all)
+
+    async def _measure(self, topic: str, lanes: Lanes) -> None:
+        """Find out how large a record of a topic may be. Compressed, one that is larger may fit."""
+        if self._settings.compression is None:
+            with suppress(errors.KafkaError):  # who may not ask is told by the broker once that has the record
+                told = (await self._cluster.config(topic)).get("max.message.bytes")
+                lanes.largest = int(told) if told else None
 
     def _lead(self, topic: str, leaders: Leaders) -> Lanes:
         """Take over who leads each partition of a topic. There may be more of them; fewer are another topic of the same name."""
@@ -130,6 +141,7 @@ class Writer:
             lanes = None
         if lanes is None:
             lanes = self._lanes[topic] = Lanes()
+            self._doubt(topic)
         for partition, leader in leaders.items():
             if partition == len(lanes.all):
                 lanes.all.append(Lane(topic, partition, leader, self._settings.batch))
@@ -231,13 +243,16 @@ class Writer:
             self.budget.release(one)
             one.size = size
 
-    def _fits(self, one: Sending) -> None:
+    def _fits(self, one: Sending, largest: int | None = None) -> None:
         if one.size > self._settings.record:
             raise CallerError(Reason.TOO_LARGE, f"a record of this topic holds at most {self._settings.record} bytes")
+        # What stands around it is not known to the byte: what may just fit is for the broker to judge.
+        if largest is not None and one.size - RECORD_OVERHEAD - HEADER_OVERHEAD * len(one.headers) > largest:
+            raise CallerError(Reason.TOO_LARGE, f"a record of this topic holds at most {largest} bytes")
 
     def _put(self, one: Sending, lanes: Lanes, partition: int | None, deadline: float) -> None:
         """Let a record wait for its turn. Raises what can be told at once."""
-        self._fits(one)
+        self._fits(one, lanes.largest)
         lane = self._lane(lanes, one.key, partition)
         now = self._loop.time()
         if deadline - now < TICK_S:

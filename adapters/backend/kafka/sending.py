@@ -51,7 +51,7 @@ class Sending:
         self.key = message.key
         self.headers = headers_to(message.headers)
         self.size = size_of(message, self.headers)
-        """Bytes; 0 once they are given back to the budget."""
+        """Bytes, and what stands around them in a batch at the most; 0 once they are given back to the budget."""
         self.route = route
         self.handed = False
         self.place: asyncio.Future[Place]
@@ -244,12 +244,14 @@ class Lane:
 class Lanes:
     """The partitions of one topic."""
 
-    __slots__ = ("all", "open", "until")
+    __slots__ = ("all", "largest", "open", "until")
 
     def __init__(self) -> None:
         self.all: list[Lane] = []
         self.open: list[Lane] | None = None
         """Those whose broker is there, for records without a key; None where that is to be found out anew."""
+        self.largest: int | None = None
+        """Bytes of key, headers and body that the topic takes at the most, where that is known."""
         self.until = 0.0
         """When to look again how many there are, and who leads them."""
 

@@ -172,6 +172,24 @@ async def test_a_topic_whose_largest_batch_is_small_gets_smaller_ones(kafka: str
         assert [b"first", *ends] == await bodies(log, topic)
 
 
+async def test_a_record_too_large_for_its_topic_is_refused_before_it_is_sent(kafka: str):
+    topic = name("limit")
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    await admin.create_topics([NewTopic(topic, 1, 1, topic_configs={"max.message.bytes": "4000"})])
+    await admin.close()
+    async with config(kafka).build() as log:
+        await until_written(log, topic, b"first")
+        await until(lambda: log._writer._lanes[topic].largest == 4000)
+        offered = log._writer._couriers.offer
+        log._writer._couriers.offer = None
+        assert (Reason.TOO_LARGE, Outcome.FAILED) == await end(log.append(topic, Message(bytes(4001)), soon()))
+        log._writer._couriers.offer = offered
+        # What may just fit is for the broker to judge.
+        assert (Reason.TOO_LARGE, Outcome.FAILED) == await end(log.append(topic, Message(bytes(3999)), soon()))
+        assert [b"first"] == await bodies(log, topic)
+
+
 # Three brokers
 
 
