@@ -66,8 +66,8 @@ class HeldListener(Held):
     name: str
     view: View
     protocol: str
+    bind: str
     address: Address | None = None
-    bind: str = ""
     sockets: Sequence[socket.socket] = ()
 
     @property
@@ -79,16 +79,14 @@ class HeldListener(Held):
             return 2
         return 1 if self.address is None else 0
 
-    def listen(
-        self, fresh: Listen, others: Iterable[HeldListener], name: str, bind: str, backlog: int
-    ) -> Sequence[socket.socket]:
+    def successor(self, other: HeldListener) -> bool:
+        """Whether it takes the place of another. A free port is that of one name; any other, of whoever has it."""
+        return self.bind == other.bind != "" and (self.name == other.name or split_bind(self.bind)[1] != 0)
+
+    def listen(self, fresh: Listen, other: HeldListener | None, name: str, bind: str, backlog: int) -> Sequence[socket.socket]:
         """See `Listen`: the sockets of the one whose place it takes, which then are open in both for a while, or `fresh` ones."""
-        # A free port is that of one name; any other, of whoever has it.
-        fixed = split_bind(bind)[1] != 0
-        place = (one for one in others if one.sockets and one.bind == bind and (fixed or one.name == self.name))
-        other = next(place, None)
-        self.bind = bind
-        self.sockets = [one.dup() for one in other.sockets] if other is not None else fresh(name, bind, backlog)
+        taken = [one.dup() for one in other.sockets] if other is not None else []
+        self.sockets = taken or fresh(name, bind, backlog)
         return self.sockets
 
     async def leave(self, until: float) -> None:

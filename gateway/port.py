@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
+from gateway.admission import Admission
 from gateway.bind import Address, Listen, listen
 from gateway.breaker import Breaker
 from gateway.codec import MESSAGE, NO_CONTRACTS, Contract, Contracts, HttpBinding, Rule, Value
@@ -324,6 +325,10 @@ class Everybody(Protocol):
         """See `Reload`: all of them. Raises BackendError."""
 
 
+async def _well() -> None:
+    """All is well."""
+
+
 @dataclass(slots=True)
 class View:
     """What a listener may see of the running gateway."""
@@ -331,6 +336,8 @@ class View:
     find: Find
     refuse: Refuse = _raising
     backends: Mapping[str, Backend] = field(default_factory=dict)
+    keeps: Callable[[], Awaitable[None]] = _well
+    """Raises BackendError where what the gateway keeps beside its backends cannot be kept at present: its disk fails."""
     contracts: Contracts = NO_CONTRACTS
     routes: Sequence[Mapping[str, object]] = ()
     """One row a route, as `polygate routes --json` prints it."""
@@ -340,6 +347,8 @@ class View:
     """False from the moment that the gateway is told to stop."""
     listen: Listen = listen
     """Where a listener has its sockets from: one that takes the place of another goes on with that one's."""
+    place: Address | None = None
+    """Where another one listens on the same `bind`, whose place the listener is to take. That leaves once it listens too."""
     reload: Reload | None = None
     """None where nobody can."""
     everybody: Everybody | None = None
@@ -349,6 +358,8 @@ class View:
     """The documents, by the paths that they are known by ("/openapi.json")."""
     servers: Callable[[], Sequence[str]] = tuple
     """Where callers reach the REST listeners, as URLs."""
+    admission: Admission = field(default_factory=Admission)
+    """Asked before any work is done for a caller; operators are not held up by it."""
 
     def breaker(self, backend: str) -> Breaker | None:
         """The breaker of a backend; None where it has none."""

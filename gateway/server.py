@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Self, TypeVar
@@ -27,7 +27,7 @@ log = logging.getLogger("polygate")
 
 MAX_LEAVING = 16
 """How many reloads may have left parts behind that have not ended yet: one more waits for the first of them."""
-_SHOWN = ("find", "refuse", "backends", "contracts", "routes", "documents", "servers")
+_SHOWN = ("find", "refuse", "backends", "keeps", "contracts", "routes", "documents", "servers")
 """What of a view follows from the plan."""
 
 
@@ -89,6 +89,7 @@ class Gateway:
         self.view = View(NO_ROUTES.find, reload=reload, listen=listen, everybody=everybody)
         self._parts = _Parts()
         self._tasks = Tasks()
+        self._open = ExitStack()
         self._leaving: set[asyncio.Task[None]] = set()
 
     @property
@@ -97,7 +98,10 @@ class Gateway:
         return self.view.addresses
 
     async def __aenter__(self) -> Self:
-        await self.reload(self.plan)
+        with ExitStack() as stack:
+            stack.enter_context(self.view.admission)
+            await self.reload(self.plan)
+            self._open = stack.pop_all()
         return self
 
     # Another plan
@@ -122,6 +126,7 @@ class Gateway:
             new.listeners = await self._listening(plan, shown, undo)
             undo.pop_all()
         self._go(plan, new, shown)
+        self.view.admission.config = plan.config.file.overload
         return {
             "listeners": change(old.listeners, new.listeners),
             "backends": change(old.backends, new.backends),
@@ -158,6 +163,7 @@ class Gateway:
             find=table.find,
             refuse=table.refuse,
             backends=live,
+            keeps=kept.check,
             contracts=plan.config.contracts,
             routes=rows(plan),
             servers=partial(servers, plan, addresses),
@@ -182,8 +188,10 @@ class Gateway:
         return {name: listeners[name] for name in wanted}
 
     async def _listener(self, name: str, config: ListenerConfig, says: object, shown: View, undo: AsyncExitStack) -> HeldListener:
-        held = HeldListener(says, AsyncExitStack(), name, replace(shown), config.protocol)
-        held.view.listen = partial(held.listen, shown.listen, self._parts.listeners.values())
+        held = HeldListener(says, AsyncExitStack(), name, replace(shown), config.protocol, getattr(config, "bind", ""))
+        other = next((one for one in self._parts.listeners.values() if held.successor(one)), None)
+        held.view.place = other.address if other is not None else None
+        held.view.listen = partial(held.listen, shown.listen, other)
         held.address = await _entered(held.stack, ("listeners", name), lambda: config.build(name, held.view).serving())
         held.view.listen = shown.listen  # it is not to hold on to those before it
         undo.push_async_callback(held.leave_in, self.plan.config.file.drain.seconds)
@@ -235,6 +243,7 @@ class Gateway:
         for view in self._views():
             view.ready = False
         async with AsyncExitStack() as stack:
+            stack.callback(self._open.close)
             # From the last to the first.
             for held in parts.backends.values():
                 stack.push_async_callback(held.stack.aclose)

@@ -23,7 +23,7 @@ from adapters.grpc.metadata import REQUEST_ID, headers_of
 from adapters.grpc.server import Server
 from adapters.grpc.service import services
 from adapters.grpc.status import status_of
-from gateway.bind import Address, Bind, split_bind
+from gateway.bind import Address, Bind, listen, split_bind
 from gateway.codec import Contract
 from gateway.errors import CallerError, GatewayError, Outcome, Reason, Resume
 from gateway.exchange import Call, new_id
@@ -82,7 +82,7 @@ class Config(ListenerConfig):
     max_age_grace_s: float = Field(default=30.0, ge=1)
     """How long its calls may then go on."""
     reuse_port: bool = False
-    """SO_REUSEPORT: several processes on one port."""
+    """Listen though another process does on the same port, so that they share it (SO_REUSEPORT)."""
 
     def build(self, name: str, view: View) -> Grpc:
         return Grpc(self, name, view)
@@ -113,7 +113,8 @@ class Config(ListenerConfig):
             ]
         )
         return [
-            ("grpc.so_reuseport", int(self.reuse_port)),
+            # So that a listener can take the place of another while that still drains: grpcio takes no socket that is open.
+            ("grpc.so_reuseport", 1),
             ("grpc.max_receive_message_length", self.max_message),
             # The soft limit refuses at random above it; at the hard one it is a plain limit.
             ("grpc.max_metadata_size", self.max_metadata),
@@ -166,13 +167,15 @@ class Grpc:
                 await self._drain(server)
 
     def _bound(self, port: int) -> tuple[grpc.aio.Server, int]:
-        worker = own()
-        config = self._config.model_copy(update={"reuse_port": True}) if worker.number else self._config
-        server = grpc.aio.server(options=config.options())
-        server.add_generic_rpc_handlers((_Paths(self),))
+        worker, place = own(), self._view.place
         host, given = self._config.bind.rsplit(":", 1)
-        given = str(worker.ports.get(self._name, given))
-        bind, tls = f"{host}:{port or given}", self._config.tls
+        if not port:
+            port = place.port if place is not None else worker.ports.get(self._name, int(given))
+            if place is None and port and not worker.number and not self._config.reuse_port:
+                _check_free(self._name, f"{host}:{port}")
+        server = grpc.aio.server(options=self._config.options())
+        server.add_generic_rpc_handlers((_Paths(self),))
+        bind, tls = f"{host}:{port}", self._config.tls
         try:
             if tls is None:
                 return server, server.add_insecure_port(bind)
@@ -236,6 +239,8 @@ class Grpc:
             if len(self._running) >= self._config.max_exchanges:
                 handler = self._view.refuse("grpc", GatewayError(Reason.OVERLOADED, "too many calls at once")).handler
             self._running[task] = conversation
+            if self._view.admission.late:
+                await self._view.admission.turn()
             await handler(conversation)
             context.set_trailing_metadata(((REQUEST_ID, exchange_id), *conversation.trailers))
         except GatewayError as error:
@@ -277,6 +282,12 @@ class Grpc:
             peer=_host(context.peer()),
             accepts=PROTOBUF,
         )
+
+
+def _check_free(name: str, bind: str) -> None:
+    """Raise OSError where a port is taken: sharing it by SO_REUSEPORT, grpcio would not tell."""
+    for one in listen(name, bind, 1):
+        one.close()
 
 
 async def _refuse(context: Any, error: GatewayError, exchange_id: str) -> bytes:
