@@ -12,9 +12,10 @@ from contextlib import suppress
 
 import pytest
 
+from gateway.delivery import LAG
 from gateway.errors import BackendError, CallerError, GatewayError, Outcome, Reason
 from gateway.message import Headers, Message
-from gateway.port import Deliver, Record, Source, Subscription, Turn
+from gateway.port import Ahead, Deliver, Record, Source, Subscription, Turn
 from gateway.status import outcome_of
 from gateway.topic.log import Log, Place, Post, Reader
 
@@ -527,6 +528,100 @@ class SourceContract:
             assert [b"free"] == await seen.reach(1)
             release.set()
             assert [b"free", b"stuck", b"after"] == await seen.reach(3)
+
+    async def test_records_of_a_key_keep_their_order_and_do_not_wait_for_those_of_another(self, source, new_topic):
+        topic = await new_topic()
+        for number in range(3):
+            await self.produce(source, topic, b"ada %d" % number, key=b"ada")
+            await self.produce(source, topic, b"bob %d" % number, key=b"bob")
+        release = asyncio.Event()
+        seen = Seen()
+
+        async def deliver(record: Record) -> None:
+            if record.key == b"ada":
+                await release.wait()
+            seen.add(record)
+
+        subscription = Subscription((topic,), f"{topic}-g", order="key", parallel=2)
+        async with source.consuming(subscription, trying(deliver)):
+            assert [b"bob 0", b"bob 1", b"bob 2"] == await seen.reach(3)
+            release.set()
+            await seen.reach(6)
+        assert [b"ada 0", b"ada 1", b"ada 2"] == [record.body for record in seen.records[3:]]
+
+    async def test_what_is_done_behind_a_record_that_is_not_is_not_committed(self, source, new_topic):
+        topic = await new_topic()
+        await self.produce(source, topic, b"0", b"1", b"2", b"3")
+        seen = Seen()
+
+        async def deliver(record: Record, turn: Turn) -> None:
+            if record.offset == 1:
+                await asyncio.Event().wait()
+            await seen(record, turn)
+
+        subscription = Subscription((topic,), f"{topic}-g", order="none", parallel=4)
+        async with source.consuming(subscription, deliver):
+            assert {b"0", b"2", b"3"} == set(await seen.reach(3))
+        again = Seen()
+        async with source.consuming(subscription, again):
+            assert {b"1", b"2", b"3"} == set(await again.reach(3))
+
+    async def test_a_partition_is_read_no_further_ahead_than_told(self, source, new_topic):
+        topic = await new_topic()
+        await asyncio.gather(*(self.produce(source, topic, b"%d" % number) for number in range(1500)))
+        release = asyncio.Event()
+        seen = Seen()
+
+        async def deliver(record: Record, turn: Turn) -> None:
+            seen.add(record)
+            async with turn:
+                await release.wait()
+
+        subscription = Subscription((topic,), f"{topic}-g", order="none", parallel=1000, ahead=Ahead(records=10))
+        async with source.consuming(subscription, deliver):
+            await seen.reach(10)
+            # Long enough for another batch to be read, if it were.
+            await asyncio.sleep(0.7)
+            assert len(seen.records) < MAX_BATCH
+            release.set()
+            assert 1500 == len(await seen.reach(1500))
+
+    async def test_the_lag_is_what_is_not_done_with_yet(self, source, new_topic):
+        topic = await new_topic()
+        await self.produce(source, topic, b"0", b"1", b"2", b"3")
+        release = asyncio.Event()
+
+        async def deliver(record: Record) -> None:
+            if record.offset == 1:
+                await release.wait()
+
+        def lag() -> float | None:
+            return LAG.values().get(("mine", topic, "0"))
+
+        async with source.consuming(Subscription((topic,), f"{topic}-g", listener="mine"), trying(deliver)):
+            async with asyncio.timeout(PATIENCE_S):
+                while lag() != 3:  # noqa: ASYNC110  a gauge tells nobody
+                    await asyncio.sleep(0.01)
+                release.set()
+                while lag() != 0:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        assert lag() is None
+
+    async def test_leaving_does_not_wait_for_a_record_that_waits_to_be_tried_again(self, source, new_topic):
+        topic = await new_topic()
+        await self.produce(source, topic, b"0")
+        waiting = asyncio.Event()
+
+        async def deliver(_record: Record, turn: Turn) -> None:
+            async with turn:
+                waiting.set()
+            await asyncio.Event().wait()
+
+        async with asyncio.timeout(PATIENCE_S), source.consuming(Subscription((topic,), f"{topic}-g"), deliver):
+            await waiting.wait()
+        seen = Seen()
+        async with source.consuming(Subscription((topic,), f"{topic}-g"), seen):
+            assert [b"0"] == await seen.reach(1)
 
     async def test_leaving_finishes_what_is_being_delivered_and_commits_it(self, source, new_topic):
         topic = await new_topic()

@@ -24,6 +24,8 @@ from gateway.task import Tasks
 log = logging.getLogger("polygate")
 
 POLL_MS = 500
+# So many records at a time: a partition takes no more than this beyond what it may have in delivery.
+POLL_RECORDS = 500
 FETCH_BYTES = 8 << 20
 PARTITION_BYTES = 256 << 10
 # By its heartbeat a member learns that another has joined, so this is how long a rebalance takes.
@@ -197,7 +199,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
             self._consumer = consumer
             consumer.subscribe(self._subscription.topics, listener=self)
             while True:
-                found = await consumer.getmany(timeout_ms=POLL_MS)
+                found = await consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
                 if found and self._term is not None:
                     self._term.take(found)
         finally:

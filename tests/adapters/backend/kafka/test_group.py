@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from adapters.backend.kafka import Config
+from adapters.backend.kafka import Config, group
 from gateway.message import Message
 from gateway.port import Record, Subscription
 from tests.contract.log import PATIENCE_S, Seen, fill, soon, trying
@@ -70,3 +71,157 @@ async def test_a_member_that_dies_leaves_what_it_did_not_finish_to_the_next(kafk
     async with log.consuming(subscription, seen):
         await seen.reach(2)
     assert [1, 2] == [record.offset for record in seen.records]
+
+
+def parts(member) -> set[int]:
+    """The partitions that a member has now."""
+    consumer = member._consumer
+    return set() if consumer is None else {one.partition for one in consumer.assignment()}
+
+
+async def until_shared(members, counts) -> None:
+    """Wait until the members have so many partitions each, in any order, and none has been told otherwise for a moment."""
+    for _ in range(3):
+        await until(lambda: sorted(len(parts(member)) for member in members) == sorted(counts))
+        await asyncio.sleep(0.2)
+
+
+async def test_a_member_that_comes_or_goes_moves_as_few_partitions_as_can_be(kafka, new_topic):
+    topic = await new_topic(partitions=6)
+    subscription = Subscription((topic,), f"{topic}-g")
+    seen = Seen()
+    async with (
+        config(kafka).build() as one,
+        config(kafka).build() as other,
+        config(kafka).build() as third,
+        one.consuming(subscription, seen) as first,
+        other.consuming(subscription, seen) as second,
+    ):
+        await until_shared([first, second], [3, 3])
+        before = parts(first), parts(second)
+        async with third.consuming(subscription, seen) as late:
+            await until_shared([first, second, late], [2, 2, 2])
+            assert parts(first) < before[0]
+            assert parts(second) < before[1]
+        await until_shared([first, second], [3, 3])
+        assert len(parts(first) & before[0]) >= 2
+        assert len(parts(second) & before[1]) >= 2
+
+
+async def test_members_of_one_process_do_not_take_what_another_has_had_for_theirs(log, new_topic):
+    """The library keeps what a member had by class, for all members of the process."""
+    topics = [await new_topic(partitions=4), await new_topic(partitions=4)]
+    seen = Seen()
+    async with (
+        log.consuming(Subscription((topics[0],), f"{topics[0]}-g"), seen) as one,
+        log.consuming(Subscription((topics[1],), f"{topics[1]}-g"), seen) as other,
+    ):
+        await until_shared([one, other], [4, 4])
+        assert {topics[0]} == {part.topic for part in one._sticky.member_assignment}
+        assert {topics[1]} == {part.topic for part in other._sticky.member_assignment}
+
+
+async def test_a_member_with_a_name_that_is_back_in_time_keeps_its_partitions_and_disturbs_nobody(kafka, log, new_topic):
+    topic = await new_topic(partitions=4)
+    subscription = Subscription((topic,), f"{topic}-g", instance="one", session=30)
+    named = replace(subscription, instance="two")
+    seen, again = Seen(), Seen()
+    async with log.consuming(subscription, seen) as staying:
+        async with config(kafka).build() as other, other.consuming(named, seen) as leaving:
+            await until_shared([staying, leaving], [2, 2])
+            had, term = parts(leaving), staying._term
+        for number in range(40):
+            await log.append(topic, Message(b"%d" % number, key=b"%d" % number), soon())
+        async with config(kafka).build() as other, other.consuming(named, again) as back:
+            await until_shared([back], [2])
+            await until(lambda: len(seen.records) + len(again.records) >= 40)
+            assert had == parts(back)
+        assert term is staying._term
+    assert had == {record.partition for record in again.records}
+    assert 40 == len(seen.records) + len(again.records)
+
+
+async def test_what_is_in_flight_of_a_partition_that_is_taken_away_is_not_committed(kafka, log, new_topic, monkeypatch):
+    monkeypatch.setattr(group, "GRACE_S", 0.2)
+    topic = await new_topic(partitions=2)
+    subscription = Subscription((topic,), f"{topic}-g", order="none", parallel=10)
+    for number in range(20):
+        await log.append(topic, Message(b"%d" % number), soon(), partition=number % 2)
+    stuck, seen, other = Seen(), Seen(), Seen()
+    freed = asyncio.Event()
+
+    async def deliver(record: Record) -> None:
+        if int(record.body) < 4 and not freed.is_set():
+            stuck.add(record)
+            await asyncio.Event().wait()
+        seen.add(record)
+
+    async with log.consuming(subscription, trying(deliver)):
+        await stuck.reach(4)
+        await seen.reach(16)
+        freed.set()
+        async with config(kafka).build() as joining, joining.consuming(subscription, other):
+            # All that was behind them is delivered again, for it could not be committed either.
+            await until(lambda: len(seen.records) + len(other.records) >= 16 + 20)
+    assert {b"%d" % number for number in range(20)} == {record.body for record in (*seen.records[16:], *other.records)}
+
+
+async def test_a_record_that_waits_to_be_tried_again_does_not_hold_up_a_rebalance(kafka, log, new_topic, monkeypatch):
+    monkeypatch.setattr(group, "GRACE_S", 3600)
+    topic = await new_topic(partitions=2)
+    subscription = Subscription((topic,), f"{topic}-g")
+    for partition in range(2):
+        await log.append(topic, Message(b"x"), soon(), partition=partition)
+    waiting = Seen()
+
+    async def deliver(record: Record, turn) -> None:
+        await waiting(record, turn)
+        await asyncio.Event().wait()
+
+    seen = Seen()
+    async with log.consuming(subscription, deliver):
+        await waiting.reach(2)
+        async with config(kafka).build() as joining, joining.consuming(subscription, seen):
+            assert [b"x"] == await seen.reach(1)
+
+
+async def test_order_per_key_is_kept_while_members_come_and_go(kafka, log, new_topic):
+    topic = await new_topic(partitions=4)
+    subscription = Subscription((topic,), f"{topic}-g", order="key", parallel=8)
+    keys, each = 20, 60
+    first: dict[bytes, list[int]] = {b"%d" % key: [] for key in range(keys)}
+    delivered = 0
+
+    async def deliver(record: Record) -> None:
+        nonlocal delivered
+        await asyncio.sleep(0.002)
+        delivered += 1
+        seen = first[record.key]
+        if int(record.body) not in seen:
+            seen.append(int(record.body))
+
+    async def produce() -> None:
+        for number in range(each):
+            await asyncio.gather(*(log.append(topic, Message(b"%d" % number, key=key), soon()) for key in first))
+            await asyncio.sleep(0.02)
+
+    async with log.consuming(subscription, trying(deliver)), asyncio.TaskGroup() as tasks:
+        producing = tasks.create_task(produce())
+        for _ in range(3):
+            async with config(kafka).build() as other, other.consuming(subscription, trying(deliver)) as member:
+                await until(lambda member=member: bool(parts(member)))
+        await producing
+        await until(lambda: sum(map(len, first.values())) == keys * each)
+    assert {key: list(range(each)) for key in first} == first
+    # Each that left finished what it had begun, and said so before another had the partition.
+    assert keys * each == delivered
+
+
+async def test_a_group_whose_member_is_named_twice_loses_nothing(kafka, log, new_topic):
+    topic = await new_topic(partitions=2)
+    subscription = Subscription((topic,), f"{topic}-g", instance="same", session=30)
+    seen = Seen()
+    async with log.consuming(subscription, seen), config(kafka).build() as twin, twin.consuming(subscription, seen):
+        for number in range(20):
+            await log.append(topic, Message(b"%d" % number), soon(), partition=number % 2)
+        await until(lambda: len({record.body for record in seen.records}) == 20)
