@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from gateway.errors import GatewayError
-from gateway.port import Backend, View
+from gateway.port import View
 
 
 async def readiness(view: View, seconds: float) -> dict[str, Any]:
     """Ready or not, and of each backend too, with its reason. A backend has so many seconds to say so."""
     names = list(view.backends)
-    reasons = await asyncio.gather(*(_reason(view.backends[name], seconds) for name in names))
+    kept, *reasons = await asyncio.gather(
+        _reason(view.keeps, seconds), *(_reason(view.backends[name].check, seconds) for name in names)
+    )
     backends = {
         name: {"ready": reason is None, **({"reason": reason} if reason else {})}
         for name, reason in zip(names, reasons, strict=True)
     }
-    body: dict[str, Any] = {"ready": view.ready and all(reason is None for reason in reasons), "backends": backends}
-    return body if view.ready else body | {"reason": "the gateway is stopping"}
+    ready = view.ready and kept is None and all(reason is None for reason in reasons)
+    reason = kept if view.ready else "the gateway is stopping"
+    return {"ready": ready, "backends": backends, **({"reason": reason} if reason else {})}
 
 
-async def _reason(backend: Backend, seconds: float) -> str | None:
+async def _reason(check: Callable[[], Awaitable[None]], seconds: float) -> str | None:
     try:
         async with asyncio.timeout(seconds):
-            await backend.check()
+            await check()
     except GatewayError as error:
         return error.message
     except TimeoutError:

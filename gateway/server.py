@@ -122,7 +122,7 @@ class Gateway:
             live = {name: held.backend for name, held in new.backends.items()}
             new.kept = await self._keeping(plan, live, undo)
             new.served = plan.served(live, new.kept.kept, old.served)
-            shown = self._shown(plan, new.served, live)
+            shown = self._shown(plan, new.served, live, new.kept.kept)
             new.listeners = await self._listening(plan, shown, undo)
             undo.pop_all()
         self._go(plan, new, shown)
@@ -155,7 +155,7 @@ class Gateway:
         stack = await undo.enter_async_context(AsyncExitStack())
         return HeldKept(says, stack, await _entered(stack, ("state",), partial(Kept, file, needs, live, old.kept)))
 
-    def _shown(self, plan: Plan, served: Mapping[str, Served], live: Mapping[str, Backend]) -> View:
+    def _shown(self, plan: Plan, served: Mapping[str, Served], live: Mapping[str, Backend], kept: Kept) -> View:
         """What listeners are to see from now on."""
         table, addresses = plan.router(served.values()), self.view.addresses
         return replace(
