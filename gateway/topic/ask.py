@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from gateway.errors import GatewayError
+from gateway.errors import BackendError, GatewayError, Outcome
 from gateway.exchange import Call, Exchange, Handler
 from gateway.message import Headers, Message
 from gateway.part import Part
@@ -204,9 +204,13 @@ class _Deferred:
         await taken(exchange, secret, "accepted", Headers((*place, *applied)))
 
     async def _ask(self, call: Call, message: Message, key: str, secret: str, url: str | None) -> bytes:
-        if url is not None:
-            await self._callbacks.due(key, self._asked, url, secret)
-        pending = await self._keeper.pending(key, self._asked, self._keep)
+        try:
+            if url is not None:
+                await self._callbacks.due(key, self._asked, url, secret)
+            pending = await self._keeper.pending(key, self._asked, self._keep)
+        except BackendError as error:
+            # Whatever became of what was to be kept: nothing was asked.
+            raise BackendError(error.reason, error.message, details=error.details, outcome=Outcome.FAILED) from error
         try:
             await self._send(call, message, key)
         except GatewayError:

@@ -108,11 +108,17 @@ class Keeper:
             log.warning("a question that was not asked stays pending until its time is over: %s", error.message)
 
     async def answered(self, key: str, known: bytes, until: float) -> Answer | None:
-        """The answer, if it comes before a time of the event loop."""
+        """The answer, if it comes before a time of the event loop. Raises nothing: the question has been asked."""
+        name = self._name(key)
         try:
             async with asyncio.timeout_at(until):
-                kept = await self.state.changed(self._name(key), known)
+                kept = await self.state.get(name)
+                if kept == known:
+                    kept = await self.state.changed(name, known)
         except TimeoutError:
+            return None
+        except GatewayError as error:
+            log.warning("an answer cannot be waited for: %s", error.message)
             return None
         found = None if kept is None else read(kept)
         return found if isinstance(found, Answer) else None
