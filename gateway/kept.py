@@ -125,7 +125,7 @@ async def _state(said: StateConfig, backends: Mapping[str, Backend]) -> AsyncIte
             yield shelf
         return
     settings = Settings(said.path, max_record_bytes=MAX_VALUE)
-    async with Embedded(settings) as log, opened(log) as shelf:
+    async with Embedded(settings) as log, opened(log, shared=False) as shelf:
         await shelf.tried()
         yield shelf
 

@@ -13,6 +13,10 @@ from typing import Protocol
 class State(Protocol):
     """A durable map from text to bytes. Every method may be used by many tasks at once."""
 
+    @property
+    def shared(self) -> bool:
+        """Whether other gateways may use it while this one does."""
+
     async def get(self, key: str) -> bytes | None:
         """The value of a key; None where there is none, or where its time is over. BackendError(UNREACHABLE)."""
 

@@ -34,12 +34,17 @@ MARGIN_S = 5.0
 ENDS_S = 5.0
 ENDS = 1000
 SEEN = 10_000
+DEAD_S = 1.0
+"""What a broker is given to write down what came from a gateway that died."""
 
 REPLAYED = Counter("polygate_idempotency_replayed", "Answers that were a receipt of before.", "route")
 JOINED = Counter("polygate_idempotency_joined", "Calls that waited for an attempt with their key.", "route")
 CONFLICTS = Counter("polygate_idempotency_conflicts", "Calls whose key was used for something else.", "route")
 FOUND = Counter("polygate_idempotency_found", "Keys whose records were found in their topic, after a crash or a doubt.", "route")
 TAKEN_OVER = Counter("polygate_idempotency_taken_over", "Keys that were tried again, since nothing was found of them.", "route")
+
+_RUNNING: set[str] = set()
+"""The attempts of this process, those of routes that a reload has replaced too."""
 
 Attempting = Callable[[Sequence[Post]], Awaitable[Sequence[Receipt]]]
 """Write some records, once; their receipts in the same order."""
@@ -81,7 +86,6 @@ class Once:
         self._route = route
         self._spec = spec
         self._tasks = tasks
-        self._running: set[str] = set()
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._ends: OrderedDict[str, tuple[float, Offsets]] = OrderedDict()
 
@@ -126,7 +130,7 @@ class Once:
                 REPLAYED.add(1, self._route)
                 return [replace(receipt, replayed=True) for receipt in receipts]
             over = None
-            if other.by not in self._running and self._left(key, there, other) <= 0:
+            if other.by not in _RUNNING and self._left(key, there, other) <= 0:
                 TAKEN_OVER.add(1, self._route)
                 over, mine = there, replace(mine, since=other.since)
                 continue
@@ -148,7 +152,7 @@ class Once:
                 raise BackendError(Reason.UNKNOWN_OUTCOME, text) from error
 
     async def _attempt(self, key: str, mine: Attempt, write: Callable[[], Awaitable[Sequence[Receipt]]]) -> Sequence[Receipt]:
-        self._running.add(mine.by)
+        _RUNNING.add(mine.by)
         try:
             receipts = await write()
         except GatewayError as error:
@@ -158,7 +162,7 @@ class Once:
             await self._keep(key, mine, receipts)
             return receipts
         finally:
-            self._running.discard(mine.by)
+            _RUNNING.discard(mine.by)
 
     async def _keep(self, key: str, mine: Attempt, receipts: Sequence[Receipt]) -> None:
         try:
@@ -184,7 +188,7 @@ class Once:
 
     async def _found(self, key: str, there: bytes, other: Attempt, count: int, due: float) -> Sequence[Receipt] | None:
         """The receipts of what an attempt that is not ours has written, kept for those who come later."""
-        if other.by in self._running:
+        if other.by in _RUNNING:
             return None
         try:
             async with asyncio.timeout_at(due):
@@ -201,12 +205,14 @@ class Once:
 
     def _left(self, key: str, there: bytes, other: Attempt) -> float:
         """For how many seconds an attempt is to be left alone yet: by our own watch, from when it was first met."""
+        # Where a state is ours alone, whoever left this behind is dead.
+        wait = other.wait if self._state.shared or other.doubt or other.by in _RUNNING else min(other.wait, DEAD_S)
         seen = self._seen.get(key)
         if seen is None or seen.value != there:
             while len(self._seen) >= SEEN:
                 self._seen.popitem(last=False)
             seen = self._seen[key] = _Seen(there, _now())
-        return seen.first + other.wait - _now()
+        return seen.first + wait - _now()
 
     async def _since(self, posts: Sequence[Post]) -> Mapping[str, Offsets]:
         """Where the records can stand at the earliest: the ends of their topics, as they were a moment ago or earlier."""

@@ -58,11 +58,19 @@ class Shelf:
     """Implements `gateway.state.State` over any log. Enter it once the log is connected; it need not be reachable yet."""
 
     def __init__(
-        self, source: Log, topic: str, *, max_bytes: int, max_age: float, clock: Callable[[], float] = time.time
+        self,
+        source: Log,
+        topic: str,
+        *,
+        max_bytes: int,
+        max_age: float,
+        shared: bool = True,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        """`max_bytes`: what is held at the most; `max_age`: for how many seconds anything is kept at the most; `clock`: seconds
-        since 1970.
+        """`max_bytes`: what is held at the most; `max_age`: for how many seconds anything is kept at the most; `shared`: see
+        `State.shared`; `clock`: seconds since 1970.
         """
+        self.shared = shared
         self._log = source
         self._topic = topic
         self._max_age = max_age

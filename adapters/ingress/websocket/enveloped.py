@@ -19,6 +19,8 @@ from gateway.message import JSON, NO_HEADERS, PROTOBUF, Headers, Many, Message
 from gateway.status import Failure, marks, problem
 
 REQUEST_ID = "x-request-id"
+OF_MESSAGES = frozenset({"idempotency-key"})
+"""What headers later than the first frame may say, of the message that follows them."""
 MAX_FIELD = 8 << 10
 """Of a header of the first frame: as in a handshake."""
 
@@ -40,6 +42,8 @@ class Enveloped(Conversation):
         self._text = True
         """What is no message goes in the kind of frame that the caller began with."""
         self._trailers = NO_HEADERS
+        self._own = NO_HEADERS
+        """Of the message that comes next."""
         wire.take = self._take
         self.decided.set()
 
@@ -66,12 +70,15 @@ class Enveloped(Conversation):
 
     def _taken(self, envelope: Envelope, *, text: bool) -> bool:
         kind = envelope.kind
-        if self._ended or kind in {"trailers", "error"} or (kind == "headers" and self._begun.is_set()):
+        if self._ended or kind in {"trailers", "error"} or (self._own and kind != "message"):
             raise CallerError(Reason.PROTOCOL, f"{kind} has no place here{' after the end' if self._ended else ''}")
         if not self._begun.is_set():
             self._begin(envelope.headers, text=text)
+        elif kind == "headers":
+            self._own = _own(envelope.headers)
         if kind == "message":
-            return self._inbox.put(Message(envelope.body, JSON if text else self._binary))
+            own, self._own = self._own, NO_HEADERS
+            return self._inbox.put(Message(envelope.body, JSON if text else self._binary, headers=own))
         if kind == "end":
             self._ended = True
             self._inbox.end()
@@ -168,3 +175,12 @@ class Enveloped(Conversation):
             details = ((DETAILS, base64.b64encode(status.details).decode()),) if status.details else ()
             self._say("trailers", Headers((*status.trailers, *details)))
         self._write(Envelope("error", problem=problem(error, self.call.id)), text=self._text)
+
+
+def _own(headers: Headers) -> Headers:
+    """The headers of one message. CallerError(PROTOCOL) for what only a call has."""
+    if not headers or len(headers) > len(OF_MESSAGES) or any(name not in OF_MESSAGES for name, _ in headers):
+        raise CallerError(Reason.PROTOCOL, f"headers have no place here but {', '.join(OF_MESSAGES)}, of the message that follows")
+    if any(len(value) > MAX_FIELD for _, value in headers):
+        raise CallerError(Reason.HEADERS_TOO_LARGE, f"a header has {MAX_FIELD} bytes at most")
+    return headers

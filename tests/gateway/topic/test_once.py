@@ -91,9 +91,9 @@ class Gateway:
 async def gateways(log):
     async with AsyncExitStack() as stack:
 
-        async def start(**said):
+        async def start(*, shared=True, **said):
             topics = await stack.enter_async_context(Topics(log))
-            shelf = await stack.enter_async_context(Shelf(log, "state", max_bytes=1 << 20, max_age=86_400))
+            shelf = await stack.enter_async_context(Shelf(log, "state", max_bytes=1 << 20, max_age=86_400, shared=shared))
             return Gateway(topics, Frail(shelf), Idempotency(**said))
 
         yield start
@@ -244,6 +244,16 @@ async def test_a_key_whose_gateway_died_before_it_wrote_is_taken_over_after_a_ti
     assert Reason.UNREACHABLE == await fails_with(one.publish(seconds=0.3))
     log.failing = None
     assert Reason.UNKNOWN_OUTCOME == await fails_with(other.publish(seconds=0.05))
+    assert 0 == (await other.publish())[0]
+    assert [0] == orders(log)
+
+
+async def test_where_a_state_is_ours_alone_what_the_last_process_left_is_taken_over_soon(log, gateways):
+    one, other = await gateways(), await gateways(shared=False)
+    log.failing = unreachable()
+    one.state.broken = True
+    assert Reason.UNREACHABLE == await fails_with(one.publish())
+    log.failing = None
     assert 0 == (await other.publish())[0]
     assert [0] == orders(log)
 
