@@ -139,7 +139,7 @@ def _file(config: Config, value: Mapping[str, Any]) -> list[tuple[Where, RouteCo
         if name not in FileConfig.model_fields:
             source.wrong((name,), f"unknown field{did_you_mean(name, FileConfig.model_fields)}")
     pieces: dict[str, Any] = {}
-    for name in ("contracts", "policies", "documents", "state", "spool", "drain", "reload", "workers"):
+    for name in ("contracts", "policies", "documents", "state", "spool", "overload", "drain", "reload", "workers"):
         if value.get(name) is not None:
             piece = validated(source, FileConfig, {"listeners": {"-": {}}, name: value[name]}, ())
             pieces |= {} if piece is None else {name: getattr(piece, name)}

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
+from gateway.admission import OverloadConfig
 from gateway.codec import JsonOptions
 from gateway.part import Part, Written
 
@@ -244,6 +245,8 @@ class FileConfig(Part):
     """Where the gateway keeps what must outlive it."""
     spool: SpoolConfig = SpoolConfig()
     """Where records wait that were acknowledged with `stored`."""
+    overload: OverloadConfig = OverloadConfig()
+    """What becomes of calls while the gateway is behind."""
     drain: DrainConfig = DrainConfig()
     """How the gateway stops."""
     reload: ReloadConfig = ReloadConfig()

@@ -140,6 +140,7 @@ class Rest:
         server = Listening(
             self._handle,
             lambda error: error_answer(error, new_id()),
+            self._view.admission,
             max_connections=config.max_connections,
             head_seconds=config.head_seconds,
             keepalive_timeout=config.keep_alive_seconds,

@@ -11,6 +11,7 @@ from aiohttp.web import BaseRequest, RequestHandler, Server, StreamResponse
 
 from adapters.ingress.rest.answer import Answer
 from adapters.ingress.rest.request import ClosingError
+from gateway.admission import Admission, refusal
 from gateway.errors import CallerError, GatewayError, Reason
 
 AnswerError = Callable[[GatewayError], Answer]
@@ -32,13 +33,14 @@ def reason_of(error: BaseException | None, max_line: int) -> GatewayError:
 class Connection(RequestHandler):
     """One caller's connection. A head must be whole `head_seconds` after its first byte."""
 
-    __slots__ = ("_drip", "peer", "server")
+    __slots__ = ("_drip", "_held", "peer", "server")
 
     def __init__(self, server: Listening, **settings: Any) -> None:
         super().__init__(server, **settings)
         self.server = server
         self.peer = ""
         self._drip: asyncio.TimerHandle | None = None
+        self._held = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         name = transport.get_extra_info("peername")
@@ -49,6 +51,11 @@ class Connection(RequestHandler):
         if len(self.server.open) > self.server.max_connections:
             self._last_words(CallerError(Reason.OVERLOADED, "there are too many connections"))
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of a request has come, and none is worked on."""
+        return self._waiter is not None and not self._waiter.done() and not self._messages and self._drip is None
+
     def _last_words(self, error: GatewayError) -> None:
         if self.transport is not None:
             self.transport.write(self.server.answer_error(error).last())
@@ -58,6 +65,29 @@ class Connection(RequestHandler):
         self._last_words(CallerError(Reason.SLOW_REQUEST, f"the head did not come within {self.server.head_seconds:g} s"))
 
     def data_received(self, data: bytes) -> None:
+        if self.server.admission.late and self._drip is None and self._current_request is None and not self._messages:
+            # The first bytes of a request: nothing of it is looked at before its turn, and no more of it is read.
+            assert self.transport is not None  # noqa: S101  who has data has one
+            self._held = data
+            self.transport.pause_reading()
+            self.server.admission.wait(self)
+            return
+        self._take(data)
+
+    def admit(self) -> None:
+        """See `Waiter`."""
+        if self.transport is not None and not self.transport.is_closing():
+            held, self._held = self._held, b""
+            self.transport.resume_reading()
+            self._take(held)
+
+    def refuse(self) -> None:
+        """See `Waiter`."""
+        if self.transport is not None and not self.transport.is_closing():
+            self._held = b""
+            self._last_words(refusal())
+
+    def _take(self, data: bytes) -> None:
         super().data_received(data)
         # A request is on its way while nothing is queued and nothing runs.
         if self._messages or self._current_request is not None or self._waiter is None or self._waiter.done():
@@ -95,6 +125,7 @@ class Listening(Server):
         self,
         handler: Callable[[BaseRequest], Awaitable[StreamResponse]],
         answer_error: AnswerError,
+        admission: Admission,
         *,
         max_connections: int,
         head_seconds: float,
@@ -103,11 +134,17 @@ class Listening(Server):
         # A caller who is gone cancels the handler: without this a stream to nobody would go on.
         super().__init__(handler, handler_cancellation=True)
         self.answer_error = answer_error
+        self.admission = admission
         self.max_connections = max_connections
         self.head_seconds = head_seconds
         self._settings = settings
         self.open: set[Connection] = set()
         self.emptied = asyncio.Event()
+
+    def close_idle(self) -> None:
+        """Close the connections that ask for nothing."""
+        for connection in [one for one in self.open if one.idle]:
+            connection.force_close()
 
     def __call__(self) -> RequestHandler:
         return Connection(self, loop=self._loop, **self._settings)

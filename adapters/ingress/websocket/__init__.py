@@ -212,6 +212,10 @@ class WebSocket:
     async def _open(self, connection: ServerConnection, request: Request) -> Response | None:
         """Run the exchange until it accepts or ends: the 101, or the refusal."""
         wire = cast("Wire", connection)
+        try:
+            await self._view.admission.turn()
+        except CallerError as late:
+            return refusal(late, new_id())
         talk = self._start(wire, request)
         error = await self._verdict(talk, wire)
         if wire.protocol.eof_sent:

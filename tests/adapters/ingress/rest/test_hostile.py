@@ -8,9 +8,11 @@ import json
 import zlib
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 
+from gateway.admission import Admission
 from gateway.errors import CallerError, Reason
 from gateway.message import JSON, Message
 from gateway.pipeline import answerable
@@ -460,3 +462,71 @@ async def test_options_of_the_server_as_a_whole_tells_every_method():
         other = await exchange(made, get(b"*"))
     assert (204, "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT") == (seen.status, seen.headers["allow"])
     assert 400 == other.status
+
+
+class Behind(Admission):
+    """A gateway that is behind; the test says who begins."""
+
+    def __init__(self):
+        super().__init__()
+        self.late = True
+        self.waiting = []
+        self.came = asyncio.Event()
+
+    def wait(self, waiter):
+        self.waiting.append(waiter)
+        self.came.set()
+
+
+async def behind(made):
+    made.view.admission = Behind()
+    return made.view.admission
+
+
+async def test_while_the_gateway_is_behind_a_request_waits_unread_and_is_then_served():
+    made = Shop()
+    admission = await behind(made)
+    async with asyncio.timeout(PATIENCE_S), listening(made.view) as address:
+        reader, writer = await asyncio.open_connection("127.0.0.1", address.port)
+        writer.write(b"POST /items HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\nContent-Length: 6\r\n\r\n")
+        writer.write(b'"tea"\n')
+        await admission.came.wait()
+        assert [] == made.bodies
+        admission.late = False
+        admission.waiting[0].admit()
+        assert 200 == (await read_answer(reader)).status
+        writer.write(get(b"/items/1"))
+        assert 200 == (await read_answer(reader)).status
+        writer.close()
+
+
+async def test_a_request_whose_turn_does_not_come_is_503_that_says_when_to_come_again_and_nothing_is_done():
+    made = Shop()
+    admission = await behind(made)
+    async with asyncio.timeout(PATIENCE_S), listening(made.view) as address:
+        reader, writer = await asyncio.open_connection("127.0.0.1", address.port)
+        writer.write(b"POST /items HTTP/1.1\r\n" + HOST + b'Content-Type: application/json\r\nContent-Length: 5\r\n\r\n"tea"')
+        await admission.came.wait()
+        admission.waiting[0].refuse()
+        seen = await read_answer(reader)
+        assert (503, "overloaded") == (seen.status, seen.reason)
+        assert int(seen.headers["retry-after"]) >= 1
+        assert "close" == seen.headers["connection"]
+        assert b"" == await reader.read()
+        assert [] == made.bodies
+        writer.close()
+
+
+async def test_one_that_has_gone_before_its_turn_is_neither_served_nor_a_trouble():
+    made = Shop()
+    admission = await behind(made)
+    async with asyncio.timeout(PATIENCE_S), listening(made.view) as address:
+        _, writer = await asyncio.open_connection("127.0.0.1", address.port)
+        writer.write(get(b"/items/1"))
+        await admission.came.wait()
+        writer.transport.abort()
+        admission.late = False
+        assert 200 == (await exchange(SimpleNamespace(port=address.port), get(b"/items/2"))).status
+        for one in admission.waiting:
+            one.admit()
+            one.refuse()
