@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gateway.binding import Binding, PlannedRoute
+from gateway.description import problem
 from gateway.framing import NDJSON, SSE
 from gateway.message import JSON, PROTOBUF, Many
 from gateway.plan import Plan
@@ -35,6 +36,37 @@ def receipt() -> Schema:
     }
     text = "Where the record stands: it is acknowledged."
     return {"type": "object", "description": text, "properties": properties, "required": list(properties)}
+
+
+def accepted() -> Schema:
+    """What a publish answers before it has written, in JSON."""
+    properties: Schema = {"id": {"type": "string"}, "state": {"type": "string", "enum": ["accepted", "stored"]}}
+    text = "What was taken: accepted, in memory; stored, on the gateway's disk."
+    return {"type": "object", "description": text, "properties": properties, "required": list(properties)}
+
+
+def answered(schemas: Schemas) -> Schema:
+    """What became of one message of a batch."""
+    properties: Schema = {
+        "status": {"type": "integer", "description": "What it would have been answered with by itself."},
+        "receipt": {"anyOf": [schemas.refer("Receipt", "", receipt), schemas.refer("Taken", "", accepted)]},
+        "replayed": {"type": "boolean", "const": True, "description": "It is the answer to an earlier call with the same key."},
+        "error": schemas.refer("Problem", "", problem.schema),
+    }
+    return {"type": "object", "properties": properties, "required": ["status"]}
+
+
+def batch(schemas: Schemas) -> Schema:
+    """What became of many messages, by media type."""
+    one = schemas.refer("Answered", "", lambda: answered(schemas))
+    lines: Schema = {"type": "string", "description": "One a line."}
+    return {JSON: {"schema": {"type": "array", "items": one}}, NDJSON: {"schema": lines, "x-item-schema": one}}
+
+
+def takes_batches(route: PlannedRoute) -> bool:
+    """Whether a document tells that one request may hold many messages: where the route says that it is to."""
+    batches = route.to.batches()
+    return batches is not None and batches.arrays
 
 
 def event() -> Schema:
@@ -118,6 +150,8 @@ def request(plan: Plan, schemas: Schemas, route: PlannedRoute, binding: Binding)
     # Forms and lines of CSV are taken too, from who has nothing else: to programs one way to say a thing is enough.
     own = plan.config.formats[route.to.format].content_types
     content = by_type((kind for kind in translate.requests if kind in {JSON, PROTOBUF, *own}), schema, message)
+    if takes_batches(route):
+        content = {**content, **_many(schema)}
     if JSON in content and (example := _example(route, binding)):
         content[JSON]["example"] = example
     return {"required": _is_needed(schemas, route, binding), "content": content}

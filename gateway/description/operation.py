@@ -9,9 +9,10 @@ from itertools import chain
 from gateway.binding import Binding, PlannedRoute
 from gateway.description import content, path, problem
 from gateway.description.either import either
-from gateway.message import Many
+from gateway.message import JSON, Many
 from gateway.plan import Plan
 from gateway.schema import Leaf, Schema, Schemas
+from gateway.topic.publish import PublishTo
 from gateway.topic.tail import TailTo
 
 _CURSOR = r"^[0-9]{1,9}:[0-9]{1,19}(,[0-9]{1,9}:[0-9]{1,19})*$"
@@ -50,7 +51,7 @@ def operation(parts: Parts, group: Sequence[Served]) -> Schema:
 
 def _one(parts: Parts, route: PlannedRoute, binding: Binding, told: path.Told) -> Schema:
     schemas = parts.schemas
-    parameters = [*path.parameters(told, _leaves(schemas, route)), *_query(schemas, route, binding)]
+    parameters = [*path.parameters(told, _leaves(schemas, route)), *_query(schemas, route, binding), *_key(route)]
     body = content.request(parts.plan, schemas, route, binding)
     found: Schema = {**_text(parts, route), "responses": _successes(parts, route, binding)}
     if parameters:
@@ -96,11 +97,40 @@ def _parameter(leaf: Leaf) -> Schema:
     return {**told, **({"required": True} if needed else {}), "schema": schema}
 
 
+def _published(parts: Parts, route: PlannedRoute, to: PublishTo, headers: Schema, found: Schema) -> Schema:
+    """What a publish may answer: by when it answers, and to how many messages."""
+    told: Schema = {}
+    if to.idempotency is not None:
+        said = "It is the answer to an earlier call with the same key."
+        headers = {**headers, "idempotency-replayed": {"description": said, "schema": {"type": "string", "const": "true"}}}
+    if content.takes_batches(route):
+        text = "What became of each message, in order." if not to.atomic else "All messages were published as one."
+        told["200"] = {"description": text, "headers": headers, "content": content.batch(parts.schemas)}
+    if to.ack == "broker":
+        told["201"] = {"description": "Published and acknowledged.", "headers": headers, "content": found}
+    if to.ack != "broker" or to.when_down == "store":
+        later = "Taken, to be published." if to.ack == "none" else "Stored, to be published."
+        taken = {JSON: {"schema": parts.schemas.refer("Taken", "", content.accepted)}}
+        told["202"] = {"description": later, "headers": headers, "content": taken}
+    return told
+
+
+def _key(route: PlannedRoute) -> list[Schema]:
+    """The header that says that a call is the same as one before."""
+    to = route.to
+    if not isinstance(to, PublishTo) or to.idempotency is None:
+        return []
+    text = "A string in double quotes, of the caller's choice: calls with the same one are done once."
+    schema: Schema = {"type": "string", "pattern": r'^"[ !#-\[\]-~]{1,255}"$'}
+    required = {"required": True} if to.idempotency.required else {}
+    return [{"name": "Idempotency-Key", "in": "header", "description": text, **required, "schema": schema}]
+
+
 def _successes(parts: Parts, route: PlannedRoute, binding: Binding) -> Schema:
     headers: Schema = {"x-request-id": {"$ref": "#/components/headers/x-request-id"}}
     found = content.reply(parts.plan, parts.schemas, route, binding)
-    if route.to.verb == "publish":
-        return {"201": {"description": "Published and acknowledged.", "headers": headers, "content": found}}
+    if isinstance(route.to, PublishTo):
+        return _published(parts, route, route.to, headers, found)
     said = "A stream of replies." if binding.many & Many.REPLIES else "The reply."
     success: Schema = {"description": said, "headers": headers, "content": found}
     if not route.to.foreign:

@@ -1,4 +1,4 @@
-"""Idempotency keys on every wire, and through a gateway that is killed: one record for each key, whatever became of its answers."""
+"""Idempotency keys on every wire, and through a gateway that is killed: one record for each key, whatever its answers were."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ class Enveloped(Conversation):
 def _own(headers: Headers) -> Headers:
     """The headers of one message. CallerError(PROTOCOL) for what only a call has."""
     if not headers or len(headers) > len(OF_MESSAGES) or any(name not in OF_MESSAGES for name, _ in headers):
-        raise CallerError(Reason.PROTOCOL, f"headers have no place here but {', '.join(OF_MESSAGES)}, of the message that follows")
+        raise CallerError(Reason.PROTOCOL, f"headers have no place here but a message's own: {', '.join(OF_MESSAGES)}")
     if any(len(value) > MAX_FIELD for _, value in headers):
         raise CallerError(Reason.HEADERS_TOO_LARGE, f"a header has {MAX_FIELD} bytes at most")
     return headers

@@ -29,6 +29,37 @@ def test_a_publish_answers_201_with_a_receipt(tmp_path):
     assert ["topic", "partition", "offset", "timestamp"] == components["schemas"]["Receipt"]["required"]
 
 
+def test_a_publish_that_answers_before_it_has_written_answers_202(tmp_path):
+    for said, statuses in (("ack: none", {"202"}), ("ack: stored", {"202"}), ("when_down: store", {"201", "202"})):
+        route = f'{{name: place, when: {{rest: "POST /o"}}, to: {{backend: events, publish: o, {said}}}}}'
+        one, components = operation(tmp_path, route, "/o", "post")
+        assert statuses == {status for status in one["responses"] if status < "300"}
+        schema = one["responses"]["202"]["content"]["application/json"]["schema"]
+        assert {"$ref": "#/components/schemas/Taken"} == schema
+        assert ["id", "state"] == components["schemas"]["Taken"]["required"]
+
+
+def test_a_route_with_idempotency_takes_a_key_and_says_what_is_replayed(tmp_path):
+    for said, required in (("{}", None), ("{required: true}", True)):
+        route = f'{{name: place, when: {{rest: "POST /o"}}, to: {{backend: events, publish: o, idempotency: {said}}}}}'
+        one, _ = operation(tmp_path, route, "/o", "post")
+        (key,) = one["parameters"]
+        assert ("Idempotency-Key", "header", required) == (key["name"], key["in"], key.get("required"))
+        assert "idempotency-replayed" in one["responses"]["201"]["headers"]
+        assert "422" in one["responses"]
+
+
+def test_a_route_that_takes_batches_tells_what_became_of_each_message(tmp_path):
+    for said in ("batch: true", "atomic: true"):
+        route = f'{{name: place, when: {{rest: "POST /o"}}, to: {{backend: events, publish: o, {said}}}}}'
+        one, components = operation(tmp_path, route, "/o", "post")
+        assert {"application/json", "application/x-ndjson"} == set(one["requestBody"]["content"])
+        content = one["responses"]["200"]["content"]
+        assert {"type": "array", "items": {"$ref": "#/components/schemas/Answered"}} == content["application/json"]["schema"]
+        assert {"status", "receipt", "replayed", "error"} == set(components["schemas"]["Answered"]["properties"])
+        assert "201" in one["responses"]
+
+
 def test_without_a_body_the_fields_are_in_the_query(tmp_path):
     route = '{name: stock, contract: shop.v1.Stock/Get, when: {rest: "GET /stock"}, to: {backend: stub, call: echo}}'
     one, _ = operation(tmp_path, route, "/stock", "get")
