@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import uvloop
 
-from benchmarks import codec, fanout, load, spool, start
+from benchmarks import codec, fanout, load, spool, start, subscribers
 from benchmarks.load import Load
 from benchmarks.peers import STREAMED
 from benchmarks.processes import Server, gateway, peer
@@ -197,7 +197,7 @@ def main() -> int:
     """Run what was asked for; 1 where a goal was missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "names", nargs="*", help="only rows whose name holds one of these; also: codec, core, fanout, spool, start"
+        "names", nargs="*", help="only rows whose name holds one of these; also: codec, core, fanout, spool, start, subscribers"
     )
     parser.add_argument("--quick", action="store_true", help="one short round each: for a look, not for publishing")
     options = parser.parse_args()
@@ -224,8 +224,8 @@ def main() -> int:
                 good = False
             else:
                 good &= measure(pair, ours, quick=options.quick)
-    if wanted("fanout"):
-        fanout.main(quick=options.quick)
+    for alone in [one for name, one in (("fanout", fanout), ("subscribers", subscribers)) if wanted(name)]:
+        alone.main(quick=options.quick)
     if wanted("spool"):
         good &= spool.main(quick=options.quick)
     if wanted("start"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Flag, auto
 from typing import TypeVar, dataclass_transform
@@ -81,6 +82,9 @@ PROBLEM = "application/problem+json"
 BYTES = "application/octet-stream"
 TEXT = "text/plain"
 
+SHARED = 64
+SHARED_BYTES = 16 << 10
+
 
 @value
 class Message:
@@ -96,6 +100,24 @@ class Message:
     headers: Headers = NO_HEADERS
     cursor: str | None = None
     timestamp: int | None = None
+
+
+def shared(function: Callable[[Message], T]) -> Callable[[Message], T]:
+    """The same function, which makes of one message for many receivers one result: the latest few are kept, by identity."""
+    kept: dict[int, tuple[Message, T]] = {}
+
+    def sharing(message: Message) -> T:
+        found = kept.get(id(message))
+        if found is not None:  # what is kept is alive, so that no other has its id
+            return found[1]
+        made = function(message)
+        if len(message.body) <= SHARED_BYTES:
+            if len(kept) >= SHARED:
+                kept.clear()
+            kept[id(message)] = (message, made)
+        return made
+
+    return sharing
 
 
 @value

@@ -9,7 +9,7 @@ from functools import lru_cache
 from gateway.codec import MESSAGE, Contract, Format, Rule, Type
 from gateway.errors import CallerError
 from gateway.framing import NDJSON, SSE
-from gateway.message import JSON, Message, Notice
+from gateway.message import JSON, Message, Notice, shared
 from gateway.port import TargetConfig
 from gateway.topic.event import EVENT, RECEIPT, mapped, named, plain
 from gateway.topic.tail import TailTo
@@ -244,4 +244,5 @@ def _enveloped(render: Callable[[Message], bytes], content_type: str) -> Present
         body = render(message)
         return Message(body, content_type, message.key, message.headers, message.cursor, message.timestamp)
 
-    return present
+    # One event goes to many callers.
+    return shared(present)

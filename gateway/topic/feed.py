@@ -46,7 +46,7 @@ class Feed:
         self.end: dict[int, int] = {}
         self.ring = Ring()
         self._loop = asyncio.get_running_loop()
-        self._changed: asyncio.Future[None] | None = None
+        self._waiting: list[asyncio.Future[None]] = []
 
     def start(self, at: Offsets) -> None:
         """Take the live end as the place to read on from."""
@@ -59,9 +59,10 @@ class Feed:
 
     async def changed(self) -> None:
         """Wait for the next record."""
-        if self._changed is None:
-            self._changed = self._loop.create_future()
-        await asyncio.shield(self._changed)
+        # A future for each: to share one, each would have to shield it, which costs two more.
+        waiting = self._loop.create_future()
+        self._waiting.append(waiting)
+        await waiting
 
     def add(self, records: Sequence[Record], at: Offsets) -> None:
         """New records, in order per partition, and the place after them; wakes every follower that waits."""
@@ -85,9 +86,10 @@ class Feed:
         self._wake()
 
     def _wake(self) -> None:
-        changed, self._changed = self._changed, None
-        if changed is not None and not changed.done():
-            changed.set_result(None)
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            if not one.done():  # else its follower has left
+                one.set_result(None)
 
     async def run(self) -> None:
         """Read until cancelled. While the topic cannot be read, its followers wait, and then go on where they stood."""

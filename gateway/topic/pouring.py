@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from gateway.errors import BackendError, CallerError, Reason
 from gateway.exchange import Exchange
-from gateway.message import Message
+from gateway.message import SHARED, SHARED_BYTES, Message
 from gateway.port import Record
 from gateway.result import PassedOver
 from gateway.topic.event import cursor_of
@@ -27,12 +27,35 @@ log = logging.getLogger("polygate")
 _UNREADABLE = frozenset({Reason.BAD_ANSWER, Reason.TOO_LARGE})
 
 
+class Events:
+    """Records as a route's callers are sent them: one message for all who stand at the same place, so that whatever is made of it
+    on its way is made once.
+    """
+
+    def __init__(self, content_type: str) -> None:
+        self._content_type = content_type
+        # By the identity of a record, which is alive here: another topic, or another one of its name, may have its coordinates.
+        self._kept: dict[int, tuple[Record, str, Message]] = {}
+
+    def __call__(self, before: str, record: Record, at: Offsets) -> Message:
+        """The event of a record for who stands at a cursor `before` it, and at a place behind it."""
+        found = self._kept.get(id(record))
+        if found is not None and found[1] == before:
+            return found[2]
+        message = Message(record.body, self._content_type, record.key, record.headers, cursor_of(at), record.timestamp)
+        if len(record.body) <= SHARED_BYTES:
+            if len(self._kept) >= SHARED:
+                self._kept.clear()
+            self._kept[id(record)] = (record, before, message)
+        return message
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What a route says of its callers, the same for all of them."""
 
     route: str
-    content_type: str
+    events: Events
     tells: bool
     """They are told of gaps; else a place that is gone is an error."""
     slow: Slow
@@ -111,18 +134,19 @@ class Pouring:
 
     async def _send(self, records: Sequence[Record]) -> bool:
         """Whether there is more to come."""
-        exchange, at, content_type = self._exchange, self._at, self._terms.content_type
+        exchange, at, events = self._exchange, self._at, self._terms.events
         until, shows, turn = self._wanted.until, self._wanted.shows, self._wanted.turn
         for record in records:
             if until is not None and record.offset >= until.get(record.partition, 0):
                 continue
             at[record.partition] = record.offset + 1
-            cursor = cursor_of(at)
+            message = events(self.cursor, record, at)
+            cursor = message.cursor or ""
             if shows is None or shows(record, cursor):
                 if turn is not None:
                     await turn.next(cursor)
                 try:
-                    await exchange.send(Message(record.body, content_type, record.key, record.headers, cursor, record.timestamp))
+                    await exchange.send(message)
                 except BackendError as error:
                     await self._passed_over(record, cursor, error)
                 else:

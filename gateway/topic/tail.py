@@ -22,7 +22,7 @@ from gateway.topic.feed import Feeds, Follower, gone
 from gateway.topic.filter import Filter, Selection
 from gateway.topic.log import Log
 from gateway.topic.opening import OPTIONS, opening_of, place
-from gateway.topic.pouring import Pouring, Terms, Wanted, too_slow
+from gateway.topic.pouring import Events, Pouring, Terms, Wanted, too_slow
 from gateway.topic.slow import Behind, Slow
 from gateway.topic.subscriber import Places, Subscribers
 from gateway.topic.turn import Turn
@@ -138,7 +138,7 @@ class Tail:
             self._name = Template(spec.subscribers.name)
             assert target.state is not None  # noqa: S101  it is among what this target needs
             self._places = Places(target.state, target.route, spec.subscribers, feeds.tasks)
-        self._terms = Terms(target.route, target.content_type, spec.tells, spec.slow, spec.behind.lag())
+        self._terms = Terms(target.route, Events(target.content_type), spec.tells, spec.slow, spec.behind.lag())
         self._known = OPTIONS | frozenset(self._name.names) | (self._filter.queried if self._filter is not None else frozenset())
 
     async def run(self, exchange: Exchange) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gateway.message import BYTES, NO_HEADERS, Headers, Many, Message, value
+from gateway.message import BYTES, NO_HEADERS, Headers, Many, Message, shared, value
 
 HEADERS = Headers((("a", "1"), ("b", "2"), ("a", "3")))
 
@@ -42,3 +42,23 @@ def test_a_value_has_no_room_for_more():
 def test_both_sides_are_requests_and_replies():
     assert Many.BOTH is Many.REQUESTS | Many.REPLIES
     assert not Many.NEITHER
+
+
+def test_what_is_made_of_one_message_for_many_is_made_once():
+    made = []
+
+    def render(message):
+        made.append(message.body)
+        return message.body.upper()
+
+    sharing = shared(render)
+    messages = [Message(b"%d" % number) for number in range(100)]
+    for message in messages:
+        assert [message.body] * 3 == [sharing(message) for _ in range(3)]
+    assert [message.body for message in messages] == made
+    # An equal one is another one: who has it may stand elsewhere.
+    assert b"99" == sharing(Message(b"99"))
+    assert 101 == len(made)
+    large = Message(bytes(1 << 20))
+    assert sharing(large) == sharing(large)
+    assert 103 == len(made)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import grpc
 import grpc.aio
@@ -19,7 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.system.client import curl, streaming
-from tests.system.conftest import LOGS
+from tests.system.conftest import LOGS, forget
 from tests.system.process import ROOT, Gateway
 from tests.system.test_outages import details
 
@@ -100,16 +101,17 @@ class Site:
     again.
     """
 
-    def __init__(self, config: str, folder: Path, contract: bytes, *, beside: bool) -> None:
+    def __init__(self, config: str, topic: str, folder: Path, contract: bytes, *, beside: bool) -> None:
         self._config = config
+        self.topic = topic
         self._folder = folder
-        self._beside = beside
+        self.beside = beside
         self.contract = contract
         self.gateways: list[Gateway] = []
         self.one = self._start("one")
 
     def _start(self, name: str) -> Gateway:
-        folder = self._folder / name if self._beside else self._folder
+        folder = self._folder / name if self.beside else self._folder
         folder.mkdir(exist_ok=True)
         (folder / "feed.binpb").write_bytes(self.contract)
         gateway = Gateway(self._config, folder)
@@ -117,28 +119,30 @@ class Site:
         return gateway
 
     def other(self) -> Gateway:
-        if not self._beside:
+        if not self.beside:
             self.one.kill()
         return self._start("other")
 
 
 @pytest.fixture(params=LOGS)
-async def site(request: pytest.FixtureRequest, tmp_path: Path, contract: bytes) -> AsyncIterator[Site]:
-    if request.param == "kafka":
-        new_topic: Callable[..., Any] = request.getfixturevalue("new_topic")
-        topic, state = await new_topic(), await new_topic()
-        events = f'{{kind: kafka, bootstrap: "{request.getfixturevalue("kafka")}", create: {{}}}}'
-        config = CONFIG.format(events=events, topic=topic, state=f"state: {{backend: events, topic: {state}-kept}}")
+def site(request: pytest.FixtureRequest, tmp_path: Path, contract: bytes) -> Iterator[Site]:
+    kafka = request.param == "kafka"
+    # Topics of its own: the broker may be somebody's.
+    topic, kept = (f"{name}-{uuid4().hex[:12]}" for name in ("orders", "kept"))
+    if kafka:
+        bootstrap = request.getfixturevalue("kafka")
+        events = f'{{kind: kafka, bootstrap: "{bootstrap}", create: {{}}}}'
+        config = CONFIG.format(events=events, topic=topic, state=f"state: {{backend: events, topic: {kept}}}")
     else:
-        topic = "orders"
         config = CONFIG.format(events="{kind: local, path: log.db}", topic=topic, state="state: {path: state.db}")
-    site = Site(config, tmp_path, contract, beside=request.param == "kafka")
-    site.topic = topic
+    site = Site(config, topic, tmp_path, contract, beside=kafka)
     try:
         yield site
     finally:
         for gateway in site.gateways:
             gateway.kill()
+        if kafka:
+            forget(bootstrap, topic, kept)
 
 
 async def write(gateway: Gateway, topic: str, *bodies: object) -> None:
@@ -213,7 +217,7 @@ async def settled(gateway: Gateway) -> None:
 
 async def test_a_new_connection_of_a_subscriber_takes_over_on_any_gateway(site: Site) -> None:
     async with connect(site.one.url("live", "/mine?subscriber=ada")) as first:
-        other = site.other() if site.topic != "orders" else site.one
+        other = site.other() if site.beside else site.one
         async with connect(other.url("live", "/mine?subscriber=ada")) as second:
             assert "taken_over" == (await events(first, 1))[0]["reason"]
             await first.wait_closed()

@@ -18,7 +18,7 @@ from adapters.ingress.rest.request import media_type, read_body, takes_gzip
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Call, EndOfMessages, Exchange
 from gateway.framing import NDJSON, NDJSON_HEARTBEAT, SSE, SSE_HEARTBEAT, ndjson, sse
-from gateway.message import BYTES, JSON, NO_HEADERS, Headers, Message, Notice
+from gateway.message import BYTES, JSON, NO_HEADERS, Headers, Message, Notice, shared
 from gateway.status import Failure, problem_body
 
 LINGER_S = 5.0
@@ -26,6 +26,11 @@ LINGER_S = 5.0
 _BEATS = {SSE: SSE_HEARTBEAT, NDJSON: NDJSON_HEARTBEAT}
 _PACKED = ("image/", "audio/", "video/", "application/gzip", "application/zip")
 """Types that are compressed already."""
+
+
+@shared
+def _event(message: Message) -> bytes:
+    return sse(message.body, id=message.cursor, name=message.name if isinstance(message, Notice) else None)
 
 
 class HttpExchange(Exchange):
@@ -188,7 +193,7 @@ class StreamExchange(RestExchange):
     def _frame(self, message: Message) -> bytes:
         kind = self.call.accepts
         if kind == SSE:
-            return sse(message.body, id=message.cursor, name=message.name if isinstance(message, Notice) else None)
+            return _event(message)
         if kind == NDJSON:
             return ndjson(message.body)
         return (b"," if self._sent else b"") + message.body

@@ -10,11 +10,11 @@ import pytest
 from gateway.exchange import Memory
 from gateway.message import JSON, Message
 from gateway.topic.feed import Feeds, Follower
-from gateway.topic.pouring import Pouring, Terms, Wanted
+from gateway.topic.pouring import Events, Pouring, Terms, Wanted
 from gateway.topic.ring import Lag
 from tests.fake_log import FakeLog
 
-TERMS = Terms("r", JSON, tells=False, slow="wait", behind=Lag(10, 1 << 60, inf))
+TERMS = Terms("r", Events(JSON), tells=False, slow="wait", behind=Lag(10, 1 << 60, inf))
 
 
 @pytest.fixture
@@ -63,3 +63,16 @@ async def test_one_that_has_not_been_at_the_live_end_has_no_lag(log):
         assert pouring.lag() is None
         task.cancel()
         await asyncio.wait([task])
+
+
+async def test_callers_at_one_place_are_sent_one_message_and_others_their_own(log):
+    log.put("t", Message(b"x"))
+    (record,) = log.topics["t"][0]
+    events = Events(JSON)
+    shared = events("0:0,1:0", record, {0: 1, 1: 0})
+    assert shared is events("0:0,1:0", record, {0: 1, 1: 0})
+    assert ("0:1,1:0", "0:1,1:7") == (shared.cursor, events("0:0,1:7", record, {0: 1, 1: 7}).cursor)
+    log.remake("t")
+    log.put("t", Message(b"y"))
+    (other,) = log.topics["t"][0]
+    assert b"y" == events("0:0,1:0", other, {0: 1, 1: 0}).body
