@@ -184,7 +184,8 @@ def reply(plan: Plan, schemas: Schemas, route: PlannedRoute, binding: Binding) -
     if binding.many & Many.REPLIES:
         return _stream(route, schema)
     message = route.contract.reply.name if route.contract is not None else None
-    return by_type((kind for kind in translate.replies if kind not in {SSE, NDJSON}), schema, message)
+    whole = by_type((kind for kind in translate.replies if kind not in {SSE, NDJSON}), schema, message)
+    return {**whole, **_awaited(schema)} if route.to.awaited else whole
 
 
 def _is_raw(route: PlannedRoute, binding: Binding) -> bool:
@@ -200,6 +201,12 @@ def _many(schema: Schema) -> dict[str, Schema]:
         JSON: {"schema": {"anyOf": [array, schema]} if schema else array},
         NDJSON: {**lines, **({"x-item-schema": schema} if schema else {})},
     }
+
+
+def _awaited(schema: Schema) -> dict[str, Schema]:
+    """The stream that one reply is waited for by."""
+    text = "One event, once the reply is there: an error has the name `error`."
+    return {SSE: {"schema": {"type": "string", "description": text}, **({"x-item-schema": schema} if schema else {})}}
 
 
 def _stream(route: PlannedRoute, schema: Schema) -> dict[str, Schema]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from gateway.binding import Binding, PlannedRoute
-from gateway.description import content, path, problem
+from gateway.description import content, later, path, problem
 from gateway.description.either import either
 from gateway.message import JSON, Many
 from gateway.plan import Plan
@@ -16,10 +16,11 @@ from gateway.topic.publish import PublishTo
 from gateway.topic.tail import TailTo
 
 _CURSOR = r"^[0-9]{1,9}:[0-9]{1,19}(,[0-9]{1,9}:[0-9]{1,19})*$"
-_START: Schema = {"anyOf": [{"type": "string", "enum": ["", "earliest", "latest"]}, {"type": "string", "pattern": _CURSOR}]}
+_STARTS: tuple[Schema, ...] = ({"enum": ["", "earliest", "latest"]}, {"pattern": _CURSOR}, {"format": "date-time"})
+_START: Schema = {"anyOf": [{"type": "string", **one} for one in _STARTS]}
 _LIMIT: Schema = {"type": "integer", "format": "int64", "minimum": 0, "maximum": 2**63 - 1}
 _OPENING = (
-    Leaf("start", "start", {**_START, "description": "earliest, latest, or the cursor of an event, to go on after it."}),
+    Leaf("start", "start", {**_START, "description": "earliest, latest, the cursor of an event, to go on after it, or a time."}),
     Leaf("limit", "limit", {**_LIMIT, "description": "End after so many; 0 for no limit."}),
 )
 """What a caller may ask of a tail, whatever its contract says of it."""
@@ -52,6 +53,7 @@ def operation(parts: Parts, group: Sequence[Served]) -> Schema:
 def _one(parts: Parts, route: PlannedRoute, binding: Binding, told: path.Told) -> Schema:
     schemas = parts.schemas
     parameters = [*path.parameters(told, _leaves(schemas, route)), *_query(schemas, route, binding), *_key(route)]
+    parameters += later.parameters(route)
     body = content.request(parts.plan, schemas, route, binding)
     found: Schema = {**_text(parts, route), "responses": _successes(parts, route, binding)}
     if parameters:
@@ -81,7 +83,7 @@ def _query(schemas: Schemas, route: PlannedRoute, binding: Binding) -> list[Sche
     rule = binding.rule
     if rule.body == "*" or not rule.http:
         return []
-    if route.contract is None and not isinstance(route.to, TailTo):
+    if not route.to.reads or (route.contract is None and not isinstance(route.to, TailTo)):
         return []  # any: they become fields of the message, by whatever name
     without = (*rule.variables, *((rule.body,) if rule.body else ()))
     leaves = route.contract.request.leaves(schemas, without) if route.contract is not None else _OPENING
@@ -109,9 +111,9 @@ def _published(parts: Parts, route: PlannedRoute, to: PublishTo, headers: Schema
     if to.ack == "broker":
         told["201"] = {"description": "Published and acknowledged.", "headers": headers, "content": found}
     if to.ack != "broker" or to.when_down == "store":
-        later = "Taken, to be published." if to.ack == "none" else "Stored, to be published."
+        text = "Taken, to be published." if to.ack == "none" else "Stored, to be published."
         taken = {JSON: {"schema": parts.schemas.refer("Taken", "", content.accepted)}}
-        told["202"] = {"description": later, "headers": headers, "content": taken}
+        told["202"] = {"description": text, "headers": headers, "content": taken}
     return told
 
 
@@ -134,7 +136,7 @@ def _successes(parts: Parts, route: PlannedRoute, binding: Binding) -> Schema:
     said = "A stream of replies." if binding.many & Many.REPLIES else "The reply."
     success: Schema = {"description": said, "headers": headers, "content": found}
     if not route.to.foreign:
-        return {"200": success}
+        return {"200": success, **later.successes(route, parts.schemas, headers)}
     # Whatever an HTTP backend answers is passed on as it is.
     nothing: Schema = {"description": "Done, with nothing to say.", "headers": headers}
     other: Schema = {"description": "The backend's own answer.", "headers": headers, "content": {content.ANYTHING: {}}}

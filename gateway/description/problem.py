@@ -26,6 +26,7 @@ OF_VERB: Mapping[str, tuple[Reason, ...]] = {
     "publish": _LOG,
     # The answering side's reason is passed on, whichever it is.
     "ask": (*_LOG, *_BACKEND, Reason.MALFORMED, Reason.INVALID, Reason.UNSUPPORTED, Reason.RATE_LIMITED, Reason.BUG),
+    "results": (*_LOG, *_BACKEND, Reason.NOT_FOUND, Reason.MALFORMED, Reason.INVALID, Reason.UNSUPPORTED, Reason.RATE_LIMITED),
     "tail": (*_LOG, Reason.INVALID, Reason.MALFORMED),
     "call": (Reason.UNREACHABLE, Reason.UNKNOWN_OUTCOME, Reason.TIMED_OUT, Reason.REFUSED, Reason.BAD_ANSWER, *_BACKEND),
 }
