@@ -23,6 +23,7 @@ class Held:
 
     says: object
     stack: AsyncExitStack
+    gone: bool = field(default=False, kw_only=True)
 
     async def close(self) -> None:
         """Let it go. What goes wrong is logged, for it keeps nobody else."""
@@ -30,6 +31,8 @@ class Held:
             await self.stack.aclose()
         except Exception:
             log.exception("a part of the gateway did not leave as it should: %s", self.says)
+        finally:
+            self.gone = True
 
 
 @dataclass(slots=True, eq=False)

@@ -91,6 +91,7 @@ class Gateway:
         self._tasks = Tasks()
         self._open = ExitStack()
         self._leaving: set[asyncio.Task[None]] = set()
+        self._departing: list[HeldListener] = []
 
     @property
     def addresses(self) -> Mapping[str, Address]:
@@ -221,7 +222,9 @@ class Gateway:
             going_on += insides
         self.view.addresses.clear()
         self.view.addresses.update({name: one.address for name, one in new.listeners.items() if one.address is not None})
-        for view in self._views():
+        # Who has a connection to a listener that leaves may call once more.
+        self._departing = [one for one in (*self._departing, *missing(old.listeners, new.listeners)) if not one.gone]
+        for view in (*self._views(), *(one.view for one in self._departing)):
             for name in _SHOWN:
                 setattr(view, name, getattr(shown, name))
         kept = [] if old.kept is new.kept else [old.kept]

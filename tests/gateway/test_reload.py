@@ -347,6 +347,7 @@ async def test_what_the_config_is_made_of_is_watched_too(serving, tmp_path):
         assert ["one.S/Tell"] == list(served.gateway.view.contracts.methods)
 
 
+@pytest.mark.slow
 async def test_a_thousand_reloads_leave_nothing_behind(serving):
     """What waits for its time, as a deadline's clock does, is gone soon."""
     text = BEFORE.replace("{kind: observe, log: none}", "{kind: observe, log: none}, {kind: deadline, seconds: 0.1}")

@@ -26,7 +26,7 @@ from adapters.ingress.rest.protocol import HttpProtocol
 from adapters.ingress.rest.request import METHODS, check_head, check_method, headers_of
 from gateway.bind import Address, Bind
 from gateway.codec import Contract, HttpBinding, Rule
-from gateway.errors import CallerError, GatewayError, Outcome, Reason
+from gateway.errors import CallerError, GatewayError, Outcome, Reason, Resume
 from gateway.exchange import Call, new_id
 from gateway.message import Many
 from gateway.port import ListenerConfig, View
@@ -37,6 +37,10 @@ from gateway.wire import Wire, method_wire
 
 # OPTIONS is answered for every path; "*" is any method (google.api.http, custom patterns).
 _ROUTED = METHODS - {"OPTIONS"} | {"*"}
+LULL_S = 1.0
+"""How long a connection of a listener that stops may be idle: who has just connected asks before, and who is between two requests
+may learn by `Connection: close` that there is no third.
+"""
 _BODYLESS = frozenset({"GET", "HEAD", "DELETE"})
 
 
@@ -66,6 +70,10 @@ class Config(ListenerConfig):
     """Within which a request's head must come."""
     body_seconds: float = Field(default=30.0, gt=0)
     """Within which its body must come, and each message of a stream."""
+    heartbeat_seconds: float = Field(default=15.0, gt=0, le=3600)
+    """After so much silence an event stream gets a comment, and a stream of lines white space: proxies keep it open, and a caller
+    that is gone is found out.
+    """
     keep_alive_seconds: float = Field(default=75.0, gt=0)
     """How long a connection may be idle."""
     max_connections: int = Field(default=10_000, gt=0)
@@ -122,7 +130,7 @@ class Rest:
         self._config = config
         self._name = name
         self._view = view
-        self._limits = Limits(int(config.max_body), config.body_seconds, int(config.compress_from))
+        self._limits = Limits(int(config.max_body), config.body_seconds, int(config.compress_from), config.heartbeat_seconds)
         # In this order: the first that a request looks like is what it speaks.
         self._protocols: tuple[HttpProtocol, ...] = (
             Preflight(view),
@@ -165,13 +173,15 @@ class Rest:
             await self._drain(server)
 
     async def _drain(self, server: Listening) -> None:
-        """Streams of replies are ended one by one over the first half of the time that is left, and streams of requests, which
-        may yet end by themselves, in its last quarter; then whoever is left is cut.
+        """A request that comes on an open connection still is answered, as its last. Connections that stay idle are closed soon;
+        streams of replies are ended one by one over the first half of the time that is left, and streams of requests, which may
+        yet end by themselves, in its last quarter; then whoever is left is cut.
         """
         loop = asyncio.get_running_loop()
         until = self._view.drain_until or loop.time()
-        server.pre_shutdown()
+        # Not `pre_shutdown`: it leaves connections open that wait for a request, and takes none from them.
         left = max(0.0, until - loop.time())
+        loop.call_later(min(LULL_S, left / 4), server.close_idle)
         streams = [task for task, lasting in self._lasting.items() if lasting.streams]
         for number, task in enumerate(streams):
             loop.call_later(left / 2 * number / len(streams), self._end, task)
@@ -183,10 +193,12 @@ class Rest:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(until):
                     await server.emptied.wait()
+        for task in list(self._lasting):
+            self._end(task)  # what began since then
         await server.shutdown(0.1)
 
     def _end(self, task: asyncio.Task[object]) -> None:
-        if task in self._lasting:
+        if task in self._lasting and not self._lasting[task].ended:
             self._lasting[task].ended = True
             task.cancel(Reason.OVERLOADED)
 
@@ -218,7 +230,9 @@ class Rest:
         except asyncio.CancelledError:
             if not lasting.ended:
                 raise
-            stopping = CallerError(Reason.OVERLOADED, "the gateway is stopping; go on elsewhere", outcome=Outcome.UNKNOWN)
+            text, cursor = "the gateway is stopping; go on elsewhere", exchange.cursor
+            details = (Resume(cursor),) if cursor is not None else ()
+            stopping = CallerError(Reason.OVERLOADED, text, details=details, outcome=Outcome.UNKNOWN)
             return exchange.failure(stopping)
         finally:
             exchange.close()
