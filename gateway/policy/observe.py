@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Outcome, Reason
 from gateway.exchange import Call, Exchange, Handler, Wrapper
 from gateway.message import NO_HEADERS, Headers, Message
 from gateway.metric import Counter, Gauge, known
@@ -74,8 +74,8 @@ class Tally:
         if error is None:
             self.end("acknowledged", "", seconds)
         else:
-            reason = error.reason if isinstance(error, GatewayError) else Reason.CANCELLED
-            self.end("dropped", reason.value, seconds)
+            told = error if isinstance(error, GatewayError) else GatewayError(Reason.CANCELLED, "", outcome=Outcome.FAILED)
+            self.end("unknown" if outcome_of(told) is Outcome.UNKNOWN else "dropped", told.reason.value, seconds)
 
 
 class Observe:
