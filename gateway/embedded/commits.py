@@ -276,7 +276,7 @@ class Commits:
         """Raise BackendError where nothing can be written now; finds out by writing where the latest attempt failed."""
         if self.broken is None and self.trouble is not None:
             try:
-                await self._blocking(self._store.commit, Batch(progress=[("", 0, 0)]))
+                await self._blocking(self._store.probe)
                 self.trouble = None
             except StoreError as error:
                 self._failed(_Round(), error)

@@ -7,7 +7,6 @@ its offset in one integer, so that a partition is a range of the one B-tree and 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,23 +14,21 @@ from gateway.embedded.fault import InDoubtError, StoreError
 from gateway.embedded.lock import locked
 from gateway.embedded.room import Room
 from gateway.embedded.schema import CHECKPOINT_BYTES, connected, prepared
+from gateway.embedded.statement import Row, chunks, runs
 
 MEMORY = ":memory:"
 OFFSET_BITS = 40
 PAGE_BYTES = 4096
 # What a record costs beyond its body, in memory or in the file, about.
 OVERHEAD = 200
+# Of the records for which there is to be room.
+PROBE_BYTES = 64 << 10
 # What stays free on the disk: enough for a transaction that lets go of many records.
 SPARE_BYTES = 384 << 10
 # No consumer is called so: the rows of it say where partitions end that records were forgotten of.
 ENDS = ""
 # What a transaction adds to the write-ahead log beside its records: two pages that it changes, about.
 COMMIT_BYTES = 8 << 10
-# A statement for each size, so that SQLite's binding keeps them prepared: see `_chunks`.
-SIZES = (256, 64, 16, 4, 1)
-
-Row = tuple[int, int, int, bytes | None, bytes, str | None]
-"""One record: id, timestamp, the bytes that its partition has seen up to and with it, key, body, headers as JSON."""
 
 
 @dataclass(slots=True)
@@ -81,6 +78,8 @@ class Store:
         """Open it, make it where it is not there. LockError where it is in use; StoreError where it is newer than we are, or
         cannot be opened.
         """
+        if path != MEMORY:
+            path = str(Path(path).absolute())
         self._path = path
         self._lock = locked(path) if path != MEMORY else None
         try:
@@ -161,10 +160,10 @@ class Store:
         try:
             db.execute("BEGIN IMMEDIATE")
             db.executemany("INSERT INTO partition (id, topic, number) VALUES (?, ?, ?)", batch.partitions)
-            for statement, values in _chunks(batch.rows):
+            for statement, values in chunks(batch.rows):
                 db.execute(statement, values)
             db.executemany("REPLACE INTO progress VALUES (?, ?, ?)", batch.progress)
-            db.executemany("DELETE FROM record WHERE id BETWEEN ? AND ?", _runs(batch.forgotten))
+            db.executemany("DELETE FROM record WHERE id BETWEEN ? AND ?", runs(batch.forgotten))
             starts = {partition: self._first(partition, end) for partition, end in batch.ends.items()}
             db.executemany("UPDATE partition SET start = ? WHERE id = ?", ((start, one) for one, start in starts.items()))
             db.executemany("REPLACE INTO progress VALUES (?, ?, ?)", ((ENDS, one, end) for one, end in batch.ends.items()))
@@ -173,6 +172,11 @@ class Store:
         self._commit()
         self._unsynced += size
         return starts
+
+    def probe(self) -> None:
+        """Find out by writing whether records would be taken. StoreError as for `commit`."""
+        self._make_room(PROBE_BYTES, records=True)
+        self.commit(Batch(progress=[(ENDS, 0, 0)]))
 
     def _make_room(self, size: int, *, records: bool) -> None:
         """Refuse records that would leave no room on the disk for letting any go: a full log could never be emptied.
@@ -296,32 +300,3 @@ class Store:
             raise self._undone(error) from error
         self._commit()
         self._unsynced += 256 * (to - start)
-
-
-def _runs(ids: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Numbers as ranges, first and last: what is dropped mostly stands side by side."""
-    first = last = -1
-    for number in sorted(ids):
-        if number == last + 1 and first >= 0:
-            last = number
-            continue
-        if first >= 0:
-            yield first, last
-        first = last = number
-    if first >= 0:
-        yield first, last
-
-
-def _chunks(rows: Sequence[Row]) -> Iterator[tuple[str, list[object]]]:
-    """Insert statements of a few fixed sizes: each releases the interpreter's lock once, not once a row."""
-    at = 0
-    for size in SIZES:
-        while len(rows) - at >= size:
-            yield _INSERT[size], [value for row in rows[at : at + size] for value in row]
-            at += size
-
-
-_INSERT = {
-    size: f"INSERT INTO record (id, timestamp, upto, key, body, headers) VALUES {', '.join(['(?, ?, ?, ?, ?, ?)'] * size)}"  # noqa: S608
-    for size in SIZES
-}

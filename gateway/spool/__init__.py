@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 from typing import Self
 
 from gateway.embedded.fault import StoreError
@@ -49,6 +50,7 @@ class Spools:
     def __init__(self, config: SpoolConfig, targets: Mapping[str, Log]) -> None:
         """`targets`: every backend that records may go to."""
         self._config = config
+        self._path = str(Path(config.path).absolute())
         self._targets = targets
         self._files: list[File] = []
         self._given: dict[str, BackendSpool] = {}
@@ -58,7 +60,7 @@ class Spools:
         """Open a file of our own. BackendError(REFUSED) where none can be."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._close)
-            await first_free(self._config.path, self._open)
+            await first_free(self._path, self._open)
             stack.push_async_callback(self._leave)
             self._watch(stack)
             tasks = await stack.enter_async_context(Tasks())
@@ -112,7 +114,7 @@ class Spools:
             file.remove()
             await file.__aexit__()
         ours = {file.path for file in self._files}
-        for path in existing(self._config.path):
+        for path in existing(self._path):
             if path in ours or len(self._files) == MOST_OPEN:
                 continue
             try:

@@ -38,6 +38,9 @@ class Disk:
         self.batches.append(batch)
         return dict.fromkeys(batch.ends, 0)
 
+    def probe(self) -> None:
+        self.commit(Batch())
+
     def checkpoint(self) -> None:
         if self.fail:
             raise self.fail.pop(0)

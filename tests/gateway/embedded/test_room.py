@@ -40,6 +40,8 @@ def test_records_are_refused_before_the_disk_is_full_and_those_that_are_there_ca
     with pytest.raises(StoreError, match="the disk is full") as caught:
         store.commit(batch(50, size=1_000_000))
     assert not caught.value.fatal
+    with pytest.raises(StoreError, match="the disk is full"):
+        store.probe()
     assert {1: 50} == store.commit(gone(*range(50), end=50))
 
 

@@ -266,6 +266,7 @@ async def test_a_full_disk_refuses_and_is_taken_from_again_once_there_is_room(co
 
         with monkeypatch.context() as full:
             full.setattr(Store, "commit", failing)
+            full.setattr(Store, "probe", lambda store: failing(store, None))
             for _ in range(2):
                 with pytest.raises(BackendError, match="the disk is full") as caught:
                     await spools.of("b").put("t", Message(b"no"), soon())
