@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -61,16 +61,27 @@ class _Lane:
 class Delivery:
     """Delivers the records of one partition, from when it is ours until it is not."""
 
-    def __init__(self, subscription: Subscription, deliver: Deliver, name: str, progress: Callable[[int], None]) -> None:
-        """`progress` is told the offset that a group would go on at, whenever it is another."""
+    def __init__(
+        self,
+        subscription: Subscription,
+        deliver: Deliver,
+        name: str,
+        progress: Callable[[], None],
+        finished: Collection[int] = (),
+    ) -> None:
+        """`progress` is called whenever `at` or `beyond` is another. `finished` are offsets of records that were done with the
+        last time already.
+        """
         self._subscription = subscription
         self._deliver = deliver
         self._name = name
         self._progress = progress
+        self._finished = frozenset(finished)
         self._tasks = Tasks()
         self._lanes: dict[Hashable, _Lane] = {}
         self._held: deque[_Held] = deque()
         self._bytes = 0
+        self._end = 0
         self._leaving = False
         self._room = asyncio.Event()
         self._room.set()
@@ -82,6 +93,16 @@ class Delivery:
     def first(self) -> int | None:
         """The offset of the first record that is not done with; None where all that were taken are."""
         return self._held[0].offset if self._held else None
+
+    @property
+    def at(self) -> int:
+        """The offset that the group would go on at. Only once there was progress."""
+        return self._held[0].offset if self._held else self._end
+
+    @property
+    def beyond(self) -> Sequence[int]:
+        """The offsets of the records behind that which are done with all the same."""
+        return [held.offset for held in self._held if held.done]
 
     @property
     def full(self) -> bool:
@@ -98,6 +119,10 @@ class Delivery:
             held = _Held(record.offset, _size(record))
             self._held.append(held)
             self._bytes += held.size
+            self._end = record.offset + 1
+            if record.offset in self._finished:
+                self._done(held)
+                continue
             key = self._order(record)
             lane = self._lanes.get(key)
             if lane is None:
@@ -139,11 +164,9 @@ class Delivery:
     def _done(self, held: _Held) -> None:
         held.done = True
         self._bytes -= held.size
-        at = None
         while self._held and self._held[0].done:
-            at = self._held.popleft().offset + 1
-        if at is not None:
-            self._progress(at)
+            self._held.popleft()
+        self._progress()
         ahead = self._subscription.ahead
         # Half of it: that sources need not be stopped and started for every record.
         if self.full and len(self._held) <= ahead.records // 2 and self._bytes <= ahead.bytes // 2:

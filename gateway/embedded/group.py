@@ -82,8 +82,15 @@ class _Consumer:
         self._partition = partition
         self._at = at
         self.name = f"{partition.topic.name}/{partition.number}"
-        self._delivery = Delivery(subscription, deliver, self.name, partial(commits.progress, subscription.group, partition))
+        self._noted = at
+        self._note = partial(commits.progress, subscription.group, partition)
+        self._delivery = Delivery(subscription, deliver, self.name, self._progress)
         self._unwatch = LAG.watch(self._lag, subscription.listener, partition.topic.name, str(partition.number))
+
+    def _progress(self) -> None:
+        if self._delivery.at != self._noted:
+            self._noted = self._delivery.at
+            self._note(self._noted)
 
     def _lag(self) -> int:
         first = self._delivery.first

@@ -31,6 +31,7 @@ class Hands:
         self.trying = []
         self.most = 0
         self.progress = []
+        self.delivery = None
         self._ends = {}
         self._moved = asyncio.Event()
 
@@ -47,8 +48,10 @@ class Hands:
                 self.trying.remove(record.offset)
                 self._moved.set()
 
-    def advance(self, at):
-        self.progress.append(at)
+    def advance(self):
+        """Note how far all is done with."""
+        if self.delivery.at > max([0, *self.progress]):
+            self.progress.append(self.delivery.at)
         self._moved.set()
 
     async def until(self, *offsets):
@@ -70,9 +73,15 @@ class Hands:
             self._ends.setdefault(offset, asyncio.get_running_loop().create_future()).set_result(None)
 
 
+def begun(hands, deliver=None, finished=(), **settings):
+    """A delivery whose records go to the hands, by way of `deliver` where there is one."""
+    hands.delivery = Delivery(Subscription(("t",), "g", **settings), deliver or hands, "t 0", hands.advance, finished)
+    return hands.delivery
+
+
 @asynccontextmanager
-async def delivering(hands, *, grace=0, **settings):
-    one = Delivery(Subscription(("t",), "g", **settings), hands, "t 0", getattr(hands, "advance", lambda _at: None))
+async def delivering(hands, deliver=None, *, grace=0, **settings):
+    one = begun(hands, deliver, **settings)
     try:
         yield one
     finally:
@@ -131,9 +140,8 @@ async def test_a_record_that_waits_for_another_try_holds_up_its_own_key_alone():
             await waits.wait()
         await hands(one, turn)
 
-    deliver.advance = hands.advance
     hands.finish(*range(20))
-    async with delivering(deliver, order="key", parallel=1) as one:
+    async with delivering(hands, deliver, order="key", parallel=1) as one:
         one.take(records(b"stuck", *[b"%d" % number for number in range(18)], b"stuck"))
         async with asyncio.timeout(PATIENCE_S):
             while len(one._lanes) > 1:  # noqa: ASYNC110  what was done tells nobody
@@ -151,7 +159,7 @@ async def test_what_is_done_with_behind_a_record_that_is_not_is_no_progress():
         await hands.until(0, 1, 2, 3)
         hands.finish(2, 1)
         await hands.until(0, 3)
-        assert ([], 0) == (hands.progress, one.first)
+        assert ([], 0, 0, [1, 2]) == (hands.progress, one.first, one.at, one.beyond)
         hands.finish(0)
         await hands.reach(3)
         assert 3 == one.first
@@ -161,13 +169,26 @@ async def test_what_is_done_with_behind_a_record_that_is_not_is_no_progress():
     assert [3, 4] == hands.progress
 
 
+async def test_what_was_done_with_the_last_time_is_not_delivered_again():
+    hands = Hands()
+    async with delivering(hands, finished=(1, 2, 4), order="none", parallel=10) as one:
+        one.take(records(*[None] * 6))
+        await hands.until(0, 3, 5)
+        hands.finish(0)
+        await hands.reach(3)
+        assert (3, [4]) == (one.at, one.beyond)
+        hands.finish(3, 5)
+        await hands.reach(6)
+    assert [3, 5, 6] == hands.progress
+
+
 async def test_offsets_that_hold_no_record_are_no_gap():
     hands = Hands()
     hands.finish(3, 7, 11)
     async with delivering(hands) as one:
         one.take([record(3), record(7), record(11)])
         await hands.reach(12)
-    assert [4, 8, 12] == hands.progress
+    assert [7, 11, 12] == hands.progress
 
 
 async def test_records_behind_one_that_is_not_done_with_are_bounded_even_if_they_are_done_with():
@@ -208,9 +229,8 @@ async def test_a_delivery_that_raises_comes_again_before_the_next_of_its_order(m
             raise RuntimeError("no")
         await hands(one, turn)
 
-    deliver.advance = hands.advance
     hands.finish(0, 1)
-    async with delivering(deliver) as one:
+    async with delivering(hands, deliver) as one:
         one.take(records(None, None))
         await hands.reach(2)
     assert [0, 0, 0, 0, 1] == tries
@@ -246,8 +266,7 @@ async def test_leaving_lets_go_of_what_waits_for_another_try_though_others_are_b
                 gone.set()
         await hands(one, turn)
 
-    deliver.advance = hands.advance
-    one = Delivery(Subscription(("t",), "g", order="none", parallel=2), deliver, "t 0", hands.advance)
+    one = begun(hands, deliver, order="none", parallel=2)
     one.take(records(None, None))
     await hands.until(1)
     async with asyncio.TaskGroup() as group, asyncio.timeout(PATIENCE_S):
@@ -267,7 +286,7 @@ async def test_a_try_that_fails_while_leaving_has_no_pause_to_wait_for():
             await end.wait()
         await asyncio.Event().wait()
 
-    async with asyncio.timeout(PATIENCE_S), delivering(deliver, grace=None) as one:
+    async with asyncio.timeout(PATIENCE_S), delivering(Hands(), deliver, grace=None) as one:
         one.take(records(None))
         await begun.wait()
         asyncio.get_running_loop().call_later(0.01, end.set)
@@ -275,7 +294,7 @@ async def test_a_try_that_fails_while_leaving_has_no_pause_to_wait_for():
 
 async def test_leaving_that_is_cut_off_leaves_nothing_running():
     hands = Hands()
-    one = Delivery(Subscription(("t",), "g"), hands, "t 0", hands.advance)
+    one = begun(hands)
     one.take(records(None))
     await hands.until(0)
     with pytest.raises(TimeoutError):

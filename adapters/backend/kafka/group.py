@@ -13,6 +13,7 @@ from typing import Any, Self
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition, errors
 
 from adapters.backend.kafka.cluster import LATEST, Cluster
+from adapters.backend.kafka.mark import mark, marked
 from adapters.backend.kafka.record import record_of
 from adapters.backend.kafka.sticky import sticky
 from adapters.backend.kafka.wire import AWAY, Settings, end
@@ -38,21 +39,32 @@ AGAIN_S = (0.1, 5.0)
 LAG_S = 5
 
 
+Known = Mapping[TopicPartition, tuple[int, str]]
+"""What the group has committed: the offset, -1 for none, and what was said with it."""
+
+
+def _said(delivery: Delivery) -> tuple[int, str]:
+    return delivery.at, mark(delivery.at, delivery.beyond)
+
+
 class Term:
     """What a member does between two rebalances: all its partitions side by side."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, cluster: Cluster, subscription: Subscription, deliver: Deliver) -> None:
+    def __init__(
+        self, consumer: AIOKafkaConsumer, cluster: Cluster, subscription: Subscription, deliver: Deliver, known: Known
+    ) -> None:
         self._consumer = consumer
         self._cluster = cluster
         self._tasks = Tasks()
         self._stack = ExitStack()
-        self._done: dict[TopicPartition, int] = {}
+        self._moved: set[TopicPartition] = set()
         self._more = asyncio.Event()
         self._lag: dict[TopicPartition, float] = {}
         self._deliveries: dict[TopicPartition, Delivery] = {}
         for one in consumer.assignment():
             name = f"{one.topic} {one.partition}"
-            self._deliveries[one] = Delivery(subscription, deliver, name, partial(self._progress, one))
+            finished = marked(*known[one]) if one in known else ()
+            self._deliveries[one] = Delivery(subscription, deliver, name, partial(self._progress, one), finished)
             labels = (subscription.listener, one.topic, str(one.partition))
             self._stack.callback(LAG.watch(partial(self._lag_of, one), *labels))
         self._tasks.spawn(self._commit(), "committing what was consumed")
@@ -71,8 +83,8 @@ class Term:
         await delivery.room()
         self._consumer.resume(one)
 
-    def _progress(self, one: TopicPartition, at: int) -> None:
-        self._done[one] = at
+    def _progress(self, one: TopicPartition) -> None:
+        self._moved.add(one)
         self._more.set()
 
     def _lag_of(self, one: TopicPartition) -> float:
@@ -104,19 +116,19 @@ class Term:
             await self._commit_done()
 
     async def _commit_done(self) -> None:
-        done, self._done = self._done, {}
-        if not done:
+        moved, self._moved = self._moved, set()
+        if not moved:
             return
         try:
-            await self._consumer.commit(done)
+            await self._consumer.commit({one: _said(self._deliveries[one]) for one in moved})
         except (errors.CommitFailedError, errors.IllegalStateError) as error:
-            log.warning("the group has moved on: %d partitions are delivered again from where they were (%r)", len(done), error)
+            log.warning("the group has moved on: %d partitions are delivered again from where they were (%r)", len(moved), error)
         except errors.KafkaError as error:
             log.warning("what was consumed is not committed yet: %r", error)
-            self._done = {**done, **self._done}
+            self._moved |= moved
         except asyncio.CancelledError:
             # Not known to be committed: the last commit of the term says it again.
-            self._done = {**done, **self._done}
+            self._moved |= moved
             raise
 
     async def finish(self, grace: float, within: float) -> None:
@@ -190,7 +202,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
             partition_assignment_strategy=[self._sticky],
             group_instance_id=self._subscription.instance,
             session_timeout_ms=int(self._subscription.session * 1000),
-            heartbeat_interval_ms=HEARTBEAT_S * 1000,
+            heartbeat_interval_ms=int(min(HEARTBEAT_S, self._subscription.session / 3) * 1000),
             rebalance_timeout_ms=REBALANCE_S * 1000,
         )
         try:
@@ -223,16 +235,27 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
             return
         # The library has this for its assignment, and forgets to call it (aiokafka issue 1176).
         self._sticky.on_generation_assignment(self._consumer._coordinator.generation)  # noqa: SLF001
+        known = await self._known(self._consumer, assigned)
         if self._subscription.start == "latest":
-            await self._settle(self._consumer, assigned)
-        self._term = Term(self._consumer, self._cluster, self._subscription, self._deliver)
+            await self._settle(self._consumer, [one for one, (offset, _) in known.items() if offset < 0])
+        self._term = Term(self._consumer, self._cluster, self._subscription, self._deliver, known)
         self._tried.set()
 
-    async def _settle(self, consumer: AIOKafkaConsumer, assigned: set[TopicPartition]) -> None:
+    async def _known(self, consumer: AIOKafkaConsumer, assigned: set[TopicPartition]) -> Known:
+        """What the group has committed of these; nothing where that cannot be had now: more may be delivered again then."""
+        try:
+            async with asyncio.timeout(self._settings.request_s):
+                # The library's own `committed` leaves out what is said with an offset.
+                found = await consumer._coordinator.fetch_committed_offsets(assigned)  # noqa: SLF001
+        except AWAY as error:
+            log.warning("group %s does not know what is done with already: %r", self._subscription.group, error)
+            return {}
+        return {one: (found[one].offset, found[one].metadata) if one in found else (-1, "") for one in assigned}
+
+    async def _settle(self, consumer: AIOKafkaConsumer, fresh: Sequence[TopicPartition]) -> None:
         """Commit where a new group begins: it would else begin anew, further on, if it ended before its first record."""
         try:
             async with asyncio.timeout(self._settings.request_s):
-                fresh = [one for one in assigned if await consumer.committed(one) is None]
                 await consumer.commit({one: await consumer.position(one) for one in fresh})
         except AWAY as error:
             log.warning("group %s has no place of its own yet: %r", self._subscription.group, error)

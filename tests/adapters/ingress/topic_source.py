@@ -46,8 +46,8 @@ class Topics:
         yield
         await self._delivery.leave(None)
 
-    def _progress(self, at):
-        self.done = at
+    def _progress(self):
+        self.done = self._delivery.at
         self._more.set()
 
     def take(self, record):
