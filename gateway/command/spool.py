@@ -53,12 +53,12 @@ def exported(options: argparse.Namespace) -> int:
 def replayed(options: argparse.Namespace) -> int:
     """Let records that were set aside wait again: a gateway that runs takes them over within seconds."""
     path = _path(options)
-    return _done(options, path, "wait again", lambda chosen: asyncio.run(replay(path, chosen)))
+    return _done(options, path, "replayed", lambda chosen: asyncio.run(replay(path, chosen)))
 
 
 def dropped(options: argparse.Namespace) -> int:
     """Let records go that were set aside."""
-    return _done(options, _path(options), "are dropped", drop)
+    return _done(options, _path(options), "dropped", drop)
 
 
 def _done(options: argparse.Namespace, path: str, what: str, act: Callable[[Iterator[Entry]], int]) -> int:
