@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import psutil
 import uvloop
@@ -29,7 +30,8 @@ OPENING = 200
 TIMEOUT_S = 300.0
 ROWS = (("SSE", "rest", "/feed"), ("WebSocket", "websocket", "/feed"))
 BODY = b'{"sku": "tea", "quantity": 2}'
-_SHORT, _MEDIUM = 126, 127
+_SHORT = 126
+PING, PONG = 0x89, b"\x8a\x80\0\0\0\0"
 
 
 class Caller(asyncio.Protocol):
@@ -46,7 +48,8 @@ class Caller(asyncio.Protocol):
         key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
         upgrade = f"Upgrade: websocket\r\nConnection: Upgrade\r\n{key}"
         more = "Accept: text/event-stream\r\n" if self._kind == "SSE" else upgrade
-        transport.write(f"GET {self._path} HTTP/1.1\r\nHost: bench\r\n{more}\r\n".encode())  # type: ignore[attr-defined]
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.write(f"GET {self._path} HTTP/1.1\r\nHost: bench\r\n{more}\r\n".encode())
 
     def data_received(self, data: bytes) -> None:
         seen = self._rest + data
@@ -61,7 +64,9 @@ class Caller(asyncio.Protocol):
             count = seen.count(b"\ndata: ")
             self._rest = seen[-6:] if not seen.endswith(b"\n\n") else b""
         else:
-            count, self._rest = _frames(seen)
+            count, pings, self._rest = _frames(seen)
+            if pings:
+                self._transport.write(PONG)
         if count:
             self._crowd.count(count)
 
@@ -69,18 +74,20 @@ class Caller(asyncio.Protocol):
         self._crowd.fail(f"a caller was let go of: {exc!r}")
 
 
-def _frames(data: bytes) -> tuple[int, bytes]:
-    """How many whole frames there are, and what is left."""
-    at, count = 0, 0
+def _frames(data: bytes) -> tuple[int, int, bytes]:
+    """How many whole messages and pings there are, and what is left."""
+    at, count, pings = 0, 0, 0
     while len(data) - at >= 2:
         size, head = data[at + 1], 2
         if size == _SHORT:
             size, head = int.from_bytes(data[at + 2 : at + 4], "big"), 4
         if len(data) - at < head + size:
             break
+        is_ping = data[at] == PING
         at += head + size
-        count += 1
-    return count, data[at:]
+        count += not is_ping
+        pings += is_ping
+    return count, pings, data[at:]
 
 
 class Crowd:

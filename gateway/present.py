@@ -170,8 +170,8 @@ def notices(formats: Mapping[str, Format], contract: Contract | None, protocol: 
         return told
 
     def mapping(form: Format, name: str) -> Present:
-        encode, read = form.codec(contract.reply).encode, json.codec(None).decode
-        return lambda notice: _noted(notice, name, encode(read(named(notice))))
+        encode, read, check = form.codec(contract.reply).encode, json.codec(None).decode, contract.reply.check
+        return lambda notice: _noted(notice, name, encode(check(read(named(notice)))))
 
     return told | {
         name: mapping(form, name)

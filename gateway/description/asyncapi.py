@@ -25,8 +25,9 @@ _UNFIT = re.compile(r"[^A-Za-z0-9._-]")
 _TAIL_QUERY: Schema = {
     "type": "object",
     "properties": {
-        "start": {"type": "string", "description": "earliest, latest, or a cursor to go on after"},
+        "start": {"type": "string", "description": "earliest, latest, a cursor to go on after, or a time (RFC 3339)"},
         "limit": {"type": "integer", "minimum": 0, "description": "End after so many; 0 goes on for ever."},
+        "credit": {"type": "integer", "minimum": 0, "description": "Send so many and no more, until a frame gives more."},
     },
     "additionalProperties": False,
 }

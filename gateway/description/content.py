@@ -11,6 +11,7 @@ from gateway.message import JSON, PROTOBUF, Many
 from gateway.plan import Plan
 from gateway.schema import Schema, Schemas, json, rooted
 from gateway.topic.event import EVENT
+from gateway.topic.gap import Why
 from gateway.topic.tail import TailTo
 from gateway.translate import Translate
 
@@ -85,6 +86,16 @@ def event() -> Schema:
     return {"type": "object", "description": "A record with its place.", "properties": properties, "required": needed}
 
 
+def gap() -> Schema:
+    """What is told in the place of records that are not sent (`gateway.topic.gap`)."""
+    cursor: Schema = {"type": "string"}
+    reason: Schema = {"type": "string", "enum": [why.value for why in (Why.RETENTION, Why.SLOW, Why.UNREADABLE)]}
+    inside: Schema = {"from": cursor, "to": cursor, "reason": reason, "records": {"type": "integer", "minimum": 0}}
+    told: Schema = {"type": "object", "properties": inside, "required": list(inside)}
+    text = "What is missing between the event before and this one's cursor: so many records at the most."
+    return {"type": "object", "description": text, "properties": {"cursor": cursor, "gap": told}, "required": ["cursor", "gap"]}
+
+
 def taken(schemas: Schemas, route: PlannedRoute, binding: Binding) -> Schema:
     """A request's body in JSON."""
     rule, contract = binding.rule, route.contract
@@ -111,7 +122,8 @@ def shown(schemas: Schemas, route: PlannedRoute, binding: Binding) -> Schema:
     if to.verb == "publish":
         return schemas.refer("Receipt", "", receipt)
     if isinstance(to, TailTo) and (to.envelope or binding.protocol == "websocket"):
-        return schemas.refer("Event", "", event)
+        plain = schemas.refer("Event", "", event)
+        return {"anyOf": [plain, schemas.refer("Gap", "", gap)]} if to.tells else plain
     if contract is None or (to.verb == "tail" and contract.reply.name == EVENT):
         return {}
     field = binding.rule.response_body if to.verb == "call" else ""

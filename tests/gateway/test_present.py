@@ -10,8 +10,9 @@ from gateway.codec import NOTHING_GIVEN, Rule
 from gateway.errors import BackendError, CallerError, Reason
 from gateway.exchange import Call, Memory
 from gateway.framing import NDJSON, SSE
-from gateway.message import BYTES, JSON, PROTOBUF, TEXT, Message
-from gateway.present import offers, translation
+from gateway.message import BYTES, JSON, PROTOBUF, TEXT, Message, Notice
+from gateway.present import offers, opened, opening, translation
+from gateway.topic.gap import Why, gap
 from gateway.topic.log import Place
 from gateway.topic.publish import PublishTo
 from gateway.topic.tail import TailTo
@@ -153,3 +154,45 @@ def test_no_body_is_an_empty_message_where_none_is_expected_and_malformed_elsewh
             request(b"", NOTHING_GIVEN)
     else:
         assert body == request(b"", NOTHING_GIVEN)
+
+
+GAP = gap({0: 1}, {0: 4}, Why.RETENTION)
+TOLD = {"from": "0:1", "to": "0:4", "reason": "retention", "records": 3}
+
+
+@pytest.mark.parametrize("envelope", [False, True])
+@pytest.mark.parametrize("format_", ["json", "text", "bytes"])
+async def test_a_gap_is_an_object_among_events_and_bodies_whatever_the_topic_holds(spoken, envelope, format_):
+    to = TailTo(backend="b", tail="t", on_gap="tell", envelope=envelope, format=format_)
+    for accepts, protocol in ((NDJSON, "rest"), (JSON, "rest"), ("", "websocket")):
+        _, shown = await spoken(to, Message(b"{}", JSON), GAP, accepts=accepts, protocol=protocol)
+        assert {"cursor": "0:4", "gap": TOLD} == json.loads(shown.body)
+        assert (JSON, "0:4") == (shown.content_type, shown.cursor)
+
+
+async def test_in_an_event_stream_a_gap_has_a_name_of_its_own(spoken):
+    _, shown = await spoken(TailTo(backend="b", tail="t", on_gap="tell"), Message(b"{}", JSON), GAP, accepts=SSE)
+    assert isinstance(shown, Notice)
+    assert ("gap", TOLD, "0:4") == (shown.name, json.loads(shown.body), shown.cursor)
+
+
+async def test_a_typed_caller_gets_an_event_with_a_gap(spoken, methods):
+    contract = methods["shop.v1.Orders/Watch"]
+    to = TailTo(backend="b", tail="t", on_gap="tell")
+    asked = Message(b"", PROTOBUF)
+    _, shown = await spoken(to, asked, GAP, contract=contract, protocol="grpc", accepts=PROTOBUF)
+    assert {"cursor": "0:4", "gap": {**TOLD, "records": "3"}} == contract.reply.unpack(shown.body)
+    _, shown = await spoken(to, Message(b"{}", JSON), GAP, contract=contract, protocol="connect", accepts=JSON)
+    assert {"cursor": "0:4", "gap": {**TOLD, "records": "3"}} == json.loads(shown.body)
+
+
+async def test_between_policies_that_open_messages_a_gap_goes_through_as_it_is(formats):
+    inner, outer = opened(formats, TailTo(backend="b", tail="t"), None), opening(formats, None, Rule(), merging=True)
+    exchange = Memory(Message(b"{}", JSON), call=Call("1", "rest", "GET /", accepts=NDJSON))
+
+    async def target(innermost):
+        await innermost.receive()
+        await innermost.send(GAP)
+
+    await outer(exchange, lambda between: inner(between, target))
+    assert {"cursor": "0:4", "gap": TOLD} == json.loads(exchange.replies[0].body)

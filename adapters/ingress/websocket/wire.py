@@ -296,6 +296,8 @@ class Wire(ServerConnection):
             self._watch = self.loop.call_later(self._terms.ping_interval, self._ping)
 
     def _ping(self) -> None:
+        if self.protocol.state is not OPEN:
+            return  # the peer has gone, and the loop has not come to say so yet
         self._heard = False
         if not self.paused:
             self.protocol.send_ping(b"")

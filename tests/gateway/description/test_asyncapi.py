@@ -50,7 +50,7 @@ def test_a_tail_sends_events_and_says_what_its_url_may_ask(tmp_path):
     document = described(tmp_path, "\n  - {name: feed, when: {websocket: /feed}, to: {backend: events, tail: o}}\n")
     assert "send" == document["operations"]["feed.send"]["action"]
     query = document["channels"]["feed"]["bindings"]["ws"]["query"]
-    assert {"start", "limit"} == set(query["properties"])
+    assert {"start", "limit", "credit"} == set(query["properties"])
     assert {"$ref": "#/components/schemas/Event"} == document["channels"]["feed"]["messages"]["reply"]["payload"]
 
 
