@@ -36,8 +36,8 @@ class Gateway:
     ) -> None:
         """`prefix`: the words of a command that runs another one in its own place (strace -D)."""
         folder.mkdir(parents=True, exist_ok=True)
-        file = folder / "gateway.yaml"
-        file.write_text(config)
+        self.file = folder / "gateway.yaml"
+        self.file.write_text(config)
         self.lines: list[str] = []
         self.errors = folder / "stderr"
         self.addresses: dict[str, str] = {}
@@ -45,7 +45,7 @@ class Gateway:
         self._ended = False
         with self.errors.open("ab") as errors:
             self.process = subprocess.Popen(
-                [*prefix, COMMAND, "run", str(file)],
+                [*prefix, COMMAND, "run", str(self.file)],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
