@@ -27,10 +27,14 @@ def run(options: argparse.Namespace) -> int:
     logging.basicConfig(level=options.log_level.upper(), format=f"%(asctime)s %(levelname)s %(name)s{number}: %(message)s")
     planned = plan(options.config, workers=options.workers)
     try:
+        inherited = _inherited(planned)
+    except ValueError as error:
+        complain(f"polygate: {error}")
+        return NOT_STARTED
+    try:
         if own.number:
             work(planned, own)
             return OK
-        inherited = _inherited(planned)
         if options.check_first and (reasons := in_loop(unready(planned.config.backends))):
             for name, reason in reasons.items():
                 complain(f"{named(options.config)} backends.{name}: {reason}")
@@ -50,13 +54,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _inherited(planned: Plan) -> Inherited:
-    """The sockets that systemd has handed over. Raises StartError."""
+    """The sockets that systemd has handed over. Raises ValueError."""
     listeners = planned.config.listeners.items()
     binds = {name: getattr(listener, "bind", "") for name, listener in listeners if listener.inherits}
-    try:
-        return assigned(handed_over(os.environ), binds)
-    except ValueError as error:
-        raise StartError((), str(error)) from error
+    return assigned(handed_over(os.environ), binds)
 
 
 def _serve(planned: Plan, inherited: Inherited) -> None:

@@ -1,0 +1,71 @@
+"""One worker's place, with real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+
+import pytest
+
+from gateway.channel import GoneError
+from gateway.supervisor.seat import Seat
+from gateway.worker import Worker
+
+SAYING = """
+import json, os, socket, sys
+told = json.loads(os.environ["POLYGATE_WORKER"])
+names = {name: [socket.socket(fileno=one).getsockname()[1] for one in some] for name, some in told["sockets"].items()}
+own_group, untold = os.getpgid(0) == os.getpid(), "NOTIFY_SOCKET" not in os.environ
+sys.stdout.write(json.dumps([told["number"], told["of"], told["ports"], names, own_group, untold]))
+"""
+
+
+async def nothing(_word, _said):
+    """Answer nothing."""
+
+
+@pytest.mark.parametrize(
+    ("code", "script"), [(0, "pass"), (5, "raise SystemExit(5)"), (-9, "import os; os.kill(os.getpid(), 9)")]
+)
+async def test_a_process_runs_to_its_end_and_how_it_ended_is_told(code, script):
+    assert code == await Seat(Worker(1), {}, [sys.executable, "-c", script]).sit(nothing)
+
+
+async def test_a_worker_is_told_who_it_is_and_has_its_sockets(tmp_path, monkeypatch):
+    monkeypatch.setenv("NOTIFY_SOCKET", "/nowhere")
+    told = tmp_path / "told"
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        script = SAYING.replace("sys.stdout.write(", f"open({str(told)!r}, 'w').write(")
+        seat = Seat(Worker(2, 3, ports={"rpc": 9090}), {"public": [one]}, [sys.executable, "-c", script])
+        assert 0 == await seat.sit(nothing)
+        port = one.getsockname()[1]
+    assert f'[2, 3, {{"rpc": 9090}}, {{"public": [{port}]}}, true, true]' == told.read_text()
+
+
+async def test_nobody_there_is_asked_nothing_and_sent_nothing():
+    seat = Seat(Worker(1), {}, ["true"])
+    seat.signal(signal.SIGTERM)
+    with pytest.raises(GoneError, match="is not there"):
+        await seat.ask("metrics", seconds=1)
+
+
+async def test_a_process_does_not_outlive_who_looks_after_it(tmp_path):
+    number = tmp_path / "pid"
+    script = f"import os, time; open({str(number)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    seat = Seat(Worker(1), {}, [sys.executable, "-c", script])
+    sitting = asyncio.get_running_loop().create_task(seat.sit(nothing))
+    while not number.exists() or not number.read_text():  # noqa: ASYNC110  another process is waited for
+        await asyncio.sleep(0.01)
+    sitting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sitting
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(number.read_text()), 0)
+
+
+async def test_a_command_that_cannot_be_run_leaves_no_socket_open():
+    with pytest.raises(FileNotFoundError):
+        await Seat(Worker(1), {}, ["/no/such/command"]).sit(nothing)
