@@ -28,6 +28,7 @@ from gateway.remedy import did_you_mean
 from gateway.route import Condition
 from gateway.service import service_routes
 from gateway.source import Where
+from gateway.spool.path import is_of
 from gateway.topic.event import RECEIPT
 from gateway.topic.publish import PublishTo
 from gateway.wire import Wire
@@ -41,6 +42,7 @@ def fitted(config: Config) -> tuple[PlannedRoute, ...]:
     _check_listeners(config)
     _check_backends(config)
     _check_state(config)
+    _check_spool(config)
     wires: dict[str, tuple[Wire, ...]] = {}
     for listener in config.listeners.values():
         for name, spoken in listener.wires().items():
@@ -105,6 +107,16 @@ def _check_state(config: Config) -> None:
     elif name in config.backends and not any(issubclass(verb, PublishTo) for verb in config.backends[name].verbs.values()):
         kind = config.backends[name].kind
         source.wrong(("state", "backend"), f"a {kind} backend has no topics to keep things in")
+
+
+def _check_spool(config: Config) -> None:
+    """The spool has files of its own, one for each process."""
+    taken = {f"backend {name}": backend.owns() for name, backend in config.backends.items()}
+    if config.file.state.backend is None:
+        taken["the gateway's state"] = str(Path(config.file.state.path).resolve())
+    for owner, file in taken.items():
+        if file is not None and is_of(config.file.spool.path, file):
+            config.source.wrong(("spool", "path"), f"would take the file of {owner} for its own")
 
 
 def _check_kept(config: Config, route: Route) -> None:

@@ -24,14 +24,27 @@ def names(path: str) -> Iterator[str]:
         yield str(first.with_name(f"{first.stem}.{number}{first.suffix}"))
 
 
+def is_of(path: str, file: str) -> bool:
+    """Whether a file would be taken for one of a spool's, wherever that is seen from."""
+    first, other = Path(path).resolve(), Path(file).resolve()
+    return first.parent == other.parent and _number(first, other) is not None
+
+
 def existing(path: str) -> list[str]:
-    """Those that are there, in that order."""
+    """Those that are there, in the order of their names."""
     first = Path(path)
-    numbered = re.compile(rf"{re.escape(first.stem)}\.[1-9][0-9]{{0,2}}{re.escape(first.suffix)}\Z")
-    there = {entry.name for entry in first.parent.iterdir() if numbered.match(entry.name)} if first.parent.is_dir() else set()
-    if first.exists():
-        there.add(first.name)
-    return [name for name in names(path) if Path(name).name in there]
+    if not first.parent.is_dir():
+        return []
+    there = ((number, entry) for entry in first.parent.iterdir() if (number := _number(first, entry)) is not None)
+    return [str(entry) for _, entry in sorted(there)]
+
+
+def _number(first: Path, other: Path) -> int | None:
+    """Which of the names one is; None where it is none."""
+    if other.name == first.name:
+        return 0
+    found = re.fullmatch(rf"{re.escape(first.stem)}\.([1-9][0-9]{{0,2}}){re.escape(first.suffix)}", other.name)
+    return int(found[1]) if found and int(found[1]) < MOST else None
 
 
 async def first_free(path: str, opened: Callable[[str], Awaitable[T]]) -> T:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.file import FileConfig, StateConfig
+from gateway.errors import GatewayError
+from gateway.file import FileConfig, SpoolConfig, StateConfig
 from gateway.kept import NOTHING_KEPT, Kept
+from gateway.message import Message
 from gateway.port import Target
 from gateway.topic.publish import PublishTo
+from tests.contract.log import soon
 from tests.fake_log import FakeLog, unreachable
+from tests.patience import until
 
 
 class Keeping(PublishTo):
@@ -55,3 +59,51 @@ async def test_a_log_that_is_away_keeps_nobody_from_starting():
     async with Kept(file(backend="events"), {"state": {"b"}}, {"events": log}) as kept:
         assert await kept.given(TARGET).state.get("a") is None
         assert {"polygate.state"} == log.compacted
+
+
+STORING = Target("r", PublishTo(backend="b", publish="t", ack="stored"))
+
+
+def spooled(path):
+    return FileConfig.model_construct(listeners={}, spool=SpoolConfig(path=str(path)))
+
+
+async def test_what_a_target_stores_is_forwarded_to_its_backend(tmp_path):
+    log = FakeLog({"t": 1})
+    async with Kept(spooled(tmp_path / "deep" / "spool.db"), {"spool": {"b"}}, {"b": log}) as kept:
+        await kept.given(STORING).spool.put("t", Message(b"x"), soon())
+        await until(lambda: log.topics["t"][0])
+        await kept.check()
+
+
+async def test_a_spool_is_not_made_where_no_route_stores(tmp_path):
+    async with Kept(spooled(tmp_path / "spool.db"), {}, {"b": FakeLog({})}) as kept:
+        assert kept.given(STORING).spool is None
+    assert [] == list(tmp_path.iterdir())
+
+
+class Consumable(FakeLog):
+    """A log that can be consumed, as every backend of topics can."""
+
+    def consuming(self, subscription, deliver):
+        raise NotImplementedError
+
+    async def produce(self, topic, message, partition=None):
+        raise NotImplementedError
+
+
+async def test_what_is_left_in_a_spool_is_forwarded_though_no_route_stores_any_more(tmp_path):
+    log = Consumable({"t": 1})
+    log.broken = unreachable()
+    file = spooled(tmp_path / "spool.db")
+    async with Kept(file, {"spool": {"b"}}, {"b": log}) as kept:
+        await kept.given(STORING).spool.put("t", Message(b"x"), soon())
+    log.broken = None
+    async with Kept(file, {}, {"b": log}):
+        await until(lambda: log.topics["t"][0])
+
+
+async def test_a_spool_that_cannot_be_opened_keeps_the_gateway_from_starting(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(GatewayError, match="cannot be opened"):
+        await Kept(spooled(tmp_path / "file" / "spool.db"), {"spool": {"b"}}, {"b": FakeLog({})}).__aenter__()

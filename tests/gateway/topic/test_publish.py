@@ -13,6 +13,7 @@ from gateway.port import Target
 from gateway.topic import Topics
 from gateway.topic.publish import PublishTo
 from tests.fake_log import FakeLog, unreachable
+from tests.fake_spool import FakeSpool
 
 
 @pytest.fixture
@@ -77,3 +78,43 @@ async def test_what_the_log_refuses_is_refused_before_anything_is_accepted(log):
 def test_its_templates_are_told_for_checking():
     assert ("a.{b}",) == PublishTo(backend="b", publish="a.{b}").templates()
     assert ("a", "{k}") == PublishTo(backend="b", publish="a", key="{k}").templates()
+
+
+def storing(log, spool, **told):
+    spec = PublishTo(backend="b", publish="orders", key="{customer}", **told)
+    return Topics(log).handler(Target("r", spec, fields=json.loads, spool=spool))
+
+
+ORDER = Message(b'{"customer":"ada"}', JSON)
+
+
+async def test_what_is_to_be_stored_is_answered_202_once_it_is(log):
+    spool, exchange = FakeSpool(), Memory(ORDER)
+    await storing(log, spool, ack="stored")(exchange)
+    assert "202" == exchange.headers.get(":status")
+    assert {"id": "1", "state": "stored"} == json.loads(exchange.replies[0].body)
+    ((topic, message, partition),) = spool.records
+    assert ("orders", b"ada", None) == (topic, message.key, partition)
+    assert "x-request-id" in dict(message.headers)
+    assert [] == log.topics["orders"][0]
+
+
+async def test_what_the_broker_does_not_take_is_stored_where_the_route_says_so(log):
+    spool, there, away = FakeSpool(), Memory(ORDER), Memory(ORDER)
+    handler = storing(log, spool, when_down="store")
+    await handler(there)
+    log.broken = unreachable()
+    await handler(away)
+    assert ["201", "202"] == [exchange.headers.get(":status") for exchange in (there, away)]
+    assert [b'{"customer":"ada"}'] == spool.bodies
+
+
+@pytest.mark.parametrize(("told", "needs"), [({}, set()), ({"ack": "stored"}, {"spool"}), ({"when_down": "store"}, {"spool"})])
+def test_a_spool_is_needed_where_records_may_be_stored(told, needs):
+    assert needs == set(PublishTo(backend="b", publish="t", **told).needs())
+
+
+@pytest.mark.parametrize("ack", ["none", "stored"])
+def test_falling_back_is_refused_where_nobody_waits_for_the_broker(ack):
+    (refusal,) = PublishTo(backend="b", publish="t", ack=ack, when_down="store").refusals(None)
+    assert f"with `ack: {ack}` no caller waits for the broker" in refusal
