@@ -59,6 +59,11 @@ class Answer:
         return Message(self.body, content_type, self.key)
 
 
+def name_of(backend: str, key: str) -> str:
+    """What the state calls a question."""
+    return f"ask:{backend}:{key}"
+
+
 def answer_of(record: Record) -> Answer:
     """A reply as it is kept."""
     error = record.headers.get(ERROR) or ""

@@ -23,7 +23,7 @@ from gateway.metric import Counter
 from gateway.state import State
 from gateway.status import problem
 from gateway.task import Tasks
-from gateway.topic.answer import Answer, read
+from gateway.topic.answer import Answer, name_of, read
 from gateway.topic.event import embedded
 from gateway.topic.hook import Hook, path_of
 from gateway.topic.log import rfc3339
@@ -118,7 +118,7 @@ class Callbacks:
             try:
                 for name in await self.state.all(prefix):
                     key = name.removeprefix(prefix)
-                    kept = await self.state.get(f"ask:{self.backend}:{key}")
+                    kept = await self.state.get(name_of(self.backend, key))
                     if kept is not None and isinstance(read(kept), Answer):
                         self.answered(key)
             except GatewayError as error:
@@ -160,7 +160,7 @@ class Callbacks:
     async def _try(self, key: str, due: Due) -> None:
         now = time.time()
         hook = self.hooks.get(due.asked)
-        kept = await self.state.get(f"ask:{self.backend}:{key}")
+        kept = await self.state.get(name_of(self.backend, key))
         answer = None if kept is None else read(kept)
         if hook is None or not isinstance(answer, Answer) or now >= due.until:
             await self._end(key, "given_up", due)

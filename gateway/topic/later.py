@@ -20,7 +20,7 @@ from gateway.metric import Counter
 from gateway.port import Record
 from gateway.state import State
 from gateway.task import Tasks
-from gateway.topic.answer import UNKEPT, Answer, Pending, answer_of, read
+from gateway.topic.answer import UNKEPT, Answer, Pending, answer_of, name_of, read
 from gateway.topic.callback import Callbacks
 from gateway.topic.correlation import Life, Whose
 from gateway.topic.event import cursor_of, offsets_of
@@ -211,11 +211,6 @@ class Keeper:
             self.callbacks.answered(key)
         elif question is None or (question.partition, question.offset) != (answer.partition, answer.offset):
             LATE.add(1, self._backend)
-
-
-def name_of(backend: str, key: str) -> str:
-    """What the state calls a question."""
-    return f"ask:{backend}:{key}"
 
 
 def _earliest(places: Sequence[Mapping[int, int]], partition: int, start: int, end: int) -> int:

@@ -16,7 +16,7 @@ from gateway.framing import SSE
 from gateway.message import JSON, Headers, Many, Notice
 from gateway.port import Target, TargetConfig
 from gateway.state import State
-from gateway.topic.answer import Answer, Pending, read
+from gateway.topic.answer import Answer, Pending, name_of, read
 from gateway.topic.correlation import later
 from gateway.topic.preference import MAX_WAIT_S, RPC, preference_of
 from gateway.topic.write import DEFAULT_S, Receipt
@@ -68,13 +68,12 @@ async def taken(exchange: Exchange, secret: str, state: str, headers: Headers) -
 def results(target: Target, spec: ResultsOf) -> Handler:
     """The handler of one results target."""
     content_type, state = target.content_type, target.state
-    assert state is not None  # noqa: S101  it says that it needs it
-    prefix = f"ask:{spec.backend}:"
 
     async def run(exchange: Exchange) -> None:
+        assert state is not None  # noqa: S101  it says that it needs it
         call = exchange.call
         secret, wait = await _asked(exchange, target)
-        name = prefix + later(spec.results, secret)
+        name = name_of(spec.backend, later(spec.results, secret))
         found, kept = await _found(state, name)
         streams = call.accepts == SSE and call.many is not Many.NEITHER
         if streams:

@@ -94,3 +94,33 @@ def test_a_contract_without_side_effects_makes_its_target_safe():
     assert {"stock": True, "feed": True, "chat": False} == {
         route.name: bound(planned.config, route).safe for route in planned.routes if route.name in {"stock", "feed", "chat"}
     }
+
+
+POSTING = """
+listeners:
+  public: {kind: rest, bind: "127.0.0.1:0"}
+backends:
+  events: {kind: local, path: ":memory:"}
+  hooks: {kind: http, url: "https://hooks.example.com/in"}
+routes:
+  - name: quote
+    when: {rest: "POST /quotes"}
+    to:
+      backend: events
+      ask: asked
+      reply_to: answered
+      later: {callback: {backends: [hooks], sign: {secret: QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFB}}}
+"""
+
+
+def test_a_target_is_given_what_it_posts_to_and_is_another_once_that_is(tmp_path):
+    path = tmp_path / "gateway.yaml"
+    path.write_text(POSTING)
+    planned = plan(path, {})
+    backends = {name: part.build() for name, part in planned.config.backends.items()}
+    served = planned.served(backends)
+    assert ["https://hooks.example.com/in/"] == list(served["quote"].target.posts)
+    same = planned.served(backends, before=served)
+    assert same["quote"].endpoints is served["quote"].endpoints
+    anew = planned.served({**backends, "hooks": planned.config.backends["hooks"].build()}, before=served)
+    assert anew["quote"].endpoints is not served["quote"].endpoints

@@ -220,7 +220,7 @@ class Answerer:
         """Answer so many questions, the latest first, each with its own id."""
         asked = [await self.question() for _ in range(count)]
         for headers in reversed(asked):
-            await self.answer(headers, headers["x-request-id"])
+            await self.answer(headers, own_id(headers))
         return asked
 
 
@@ -262,11 +262,16 @@ class Group:
         return self._stack.enter_context(Gateway(self._config, self._folder / name, {"KAFKA_BOOTSTRAP": self._kafka}))
 
 
-async def ask(gateway: Gateway, count: int) -> set[bytes]:
+def own_id(headers: dict[str, bytes]) -> bytes:
+    """An answer that tells which question it is of."""
+    return json.dumps(headers["x-request-id"].decode()).encode()
+
+
+async def ask(gateway: Gateway, count: int) -> set[str]:
     """So many questions at a time, whose answers are their own ids; what came back."""
     answers = await asyncio.gather(*(curl(gateway.url("public", "/quotes"), *POST, data=QUESTION) for _ in range(count)))
-    assert [(200, answer.headers["x-request-id"].encode()) for answer in answers] == [(one.status, one.body) for one in answers]
-    return {answer.body for answer in answers}
+    assert [(200, one.headers["x-request-id"]) for one in answers] == [(one.status, one.json) for one in answers]
+    return {answer.json for answer in answers}
 
 
 @pytest.mark.parametrize("share", ["header", "partition"])
@@ -288,7 +293,7 @@ async def test_gateways_that_share_a_reply_topic_get_their_own_replies_and_lose_
         one.kill()
         again = group.start("again")
         for headers in questions:
-            await answerer.answer(headers, headers["x-request-id"])
+            await answerer.answer(headers, own_id(headers))
         assert 5 == len(await waiting)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(ask(again, 3))

@@ -17,8 +17,10 @@ from pydantic import ValidationError
 from adapters.backend.http import CallTo, Config
 from gateway.codec import Contract
 from gateway.errors import BackendError, Outcome, Reason
+from gateway.exchange import Call, Memory
 from gateway.message import JSON, Many, Message
-from gateway.signature import HEADERS
+from gateway.port import Target
+from gateway.signature import HEADERS, Sign
 from gateway.status import outcome_of
 from tests.adapters.backend.http_server import asking, refused, saying, serving, target, unused_url
 from tests.contract.backend import CallContract, Rig
@@ -252,3 +254,22 @@ class TestConfig:
         contract = None if many is None else Contract("shop.Items/Get", request=None, reply=None, many=many)  # type: ignore[arg-type]
         (refusal,) = CallTo.model_validate({"backend": "erp", **settings}).refusals(contract)
         assert why in refusal
+
+
+async def test_what_is_posted_goes_below_its_url_as_it_is_and_signed():
+    seen = []
+
+    async def answer(request: web.Request) -> web.Response:
+        seen.append((request.method, request.raw_path, request.content_type, await request.read(), request.headers))
+        return web.Response(status=204)
+
+    async with serving(answer) as url:
+        config = Config(kind="http", url=f"{url}/in")
+        base, spec = config.posting("hooks", Sign(secret=SECRET))
+        assert f"{url}/in/" == base
+        async with config.build("hooks") as backend:
+            call = Call("1", "callback", "POST /a", params={"path": "a/b c"}, record="msg_1")
+            await backend.handler(Target("r", spec))(Memory(Message(b"{}", JSON), call=call))
+    ((method, path, kind, body, headers),) = seen
+    assert ("POST", "/in/a/b%20c", JSON, b"{}") == (method, path, kind, body)
+    assert "msg_1" == verified({name.lower(): value for name, value in headers.items()}, body, SECRET)

@@ -149,7 +149,7 @@ async def test_a_callback_is_made_by_one_gateway_of_those_that_share_the_state(l
 
 
 async def test_a_callback_that_a_gateway_has_left_behind_is_made_by_the_next(log, kept, monkeypatch):
-    monkeypatch.setattr(module, "PAUSE_S", (1000, 1000))
+    monkeypatch.setattr(module, "PAUSE_S", (400, 400))
     receiver = Receiver(unreachable())
     async with calling(log, kept, receiver, "left") as gateway:
         await gateway.ask(("callback-url", URL))
@@ -162,7 +162,7 @@ async def test_a_callback_that_a_gateway_has_left_behind_is_made_by_the_next(log
                 await asyncio.sleep(0.001)
         due = due_of(await gateway.state.get(name))
         await gateway.state.put(name, Due(due.asked, due.url, due.id, due.until, 0, due.tries).written(), 600)
-    assert time.time() + 400 < due.next
+    assert time.time() + 100 < due.next
     async with calling(log, kept, receiver, "left"):
         await ended("left", "delivered")
     assert 2 == len(receiver.calls)
