@@ -15,11 +15,13 @@ from pydantic import ValidationError
 
 from adapters.backend.kafka import Config
 from adapters.backend.kafka.courier import LATE
+from adapters.backend.kafka.reader import CONSUMERS
 from adapters.backend.kafka.record import RECORD_OVERHEAD, Quiet
 from gateway.errors import BackendError, GatewayError, Outcome, Reason
 from gateway.message import Headers, Message
 from gateway.port import Subscription
 from gateway.status import outcome_of
+from gateway.topic.feed import Feeds, Follower
 from gateway.topic.shelf import Shelf
 from tests.contract.log import PATIENCE_S, LogContract, Seen, SourceContract, everything, fill, soon, take
 from tests.contract.state import MAX_BYTES, SharedContract, StateContract
@@ -279,6 +281,41 @@ async def test_many_readers_of_history_share_a_few_consumers(log, new_topic):
     async with asyncio.timeout(PATIENCE_S):
         await asyncio.gather(*(step(topic, partition) for topic in topics for partition in (0, 1) for _ in range(10)))
     assert 4 >= len(log._readers._idle)
+
+
+async def test_a_topic_is_read_once_whatever_the_number_of_tails_and_who_joins_late_disturbs_nobody(log, new_topic, monkeypatch):
+    topic = await new_topic(partitions=2)
+    started = []
+    start = AIOKafkaConsumer.start
+
+    async def counted(consumer):
+        started.append(consumer)
+        await start(consumer)
+
+    monkeypatch.setattr(AIOKafkaConsumer, "start", counted)
+    await fill(log, topic, 20)
+    feeds = Feeds(log)
+
+    async def follow(at, count):
+        async with feeds.following(topic) as feed:
+            follower, records = Follower(feed, at), []
+            while len(records) < count:
+                records.extend(await follower.read())
+        for partition in (0, 1):
+            offsets = [record.offset for record in records if record.partition == partition]
+            assert list(range(offsets[0], offsets[0] + len(offsets))) == offsets
+
+    async with feeds, asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
+        ends = await log.ends(topic)
+        for _ in range(50):
+            group.create_task(follow(ends, 100))
+        await fill(log, topic, 50)
+        assert 1 == len(started)
+        for _ in range(50):
+            group.create_task(follow({0: 0, 1: 0}, 120))
+        await fill(log, topic, 50)
+    # One for the feed, and the few that all who step into history share.
+    assert 1 + CONSUMERS >= len(started)
 
 
 async def test_a_reader_of_a_topic_that_was_deleted_says_so(log, kafka, new_topic):
