@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
 from functools import partial
@@ -35,6 +36,8 @@ REBALANCE_S = 30
 # A partition that is taken away waits so long for its record in delivery, so that the group does not give us up meanwhile.
 GRACE_S = 20
 AGAIN_S = (0.1, 5.0)
+COMMIT_AGAIN_S = 1.0
+PUSHED_OUT_S = (1.0, 5.0)
 # How old a lag may be that is shown: a broker is asked for it.
 LAG_S = 5
 
@@ -113,36 +116,43 @@ class Term:
         while True:
             await self._more.wait()
             self._more.clear()
-            await self._commit_done()
+            if not await self._commit_done():
+                # Not at once: a group that has moved on will not be told otherwise, and the term is over soon.
+                await asyncio.sleep(COMMIT_AGAIN_S)
+                self._more.set()
 
-    async def _commit_done(self) -> None:
+    async def _commit_done(self) -> bool:
+        """Whether all that is done with is committed."""
         moved, self._moved = self._moved, set()
         if not moved:
-            return
+            return True
         try:
             await self._consumer.commit({one: _said(self._deliveries[one]) for one in moved})
-        except (errors.CommitFailedError, errors.IllegalStateError) as error:
-            log.warning("the group has moved on: %d partitions are delivered again from where they were (%r)", len(moved), error)
         except errors.KafkaError as error:
-            log.warning("what was consumed is not committed yet: %r", error)
+            log.warning("what was consumed of %d partitions is not committed yet: %r", len(moved), error)
+        else:
+            moved = set()
+        finally:
+            # Not known to be committed, or cancelled: the last commit of the term says it again.
             self._moved |= moved
-        except asyncio.CancelledError:
-            # Not known to be committed: the last commit of the term says it again.
-            self._moved |= moved
-            raise
+        return not moved
 
-    async def finish(self, grace: float, within: float) -> None:
-        """Let what is being tried come to its end, commit what is done with, and leave the rest to whoever is next."""
+    async def finish(self, grace: float, within: float) -> bool:
+        """Let what is being tried come to its end, commit what is done with, and leave the rest to whoever is next. Whether what
+        is done with is committed.
+        """
         try:
             await asyncio.gather(*(delivery.leave(grace) for delivery in self._deliveries.values()))
         finally:
             self._stack.close()
             await self._tasks.__aexit__()
-        try:
+        committed = False
+        with suppress(TimeoutError):
             async with asyncio.timeout(within):
-                await self._commit_done()
-        except TimeoutError:
-            log.warning("what was consumed last is not committed, and is delivered again")
+                committed = await self._commit_done()
+        if not committed:
+            log.warning("what was consumed last of %d partitions is not committed, and is delivered again", len(self._moved))
+        return committed
 
 
 class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library has no types
@@ -219,15 +229,16 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
             self._consumer = None
             await end(consumer.stop, consumer._client.close, self._settings.stop_s)  # noqa: SLF001  `stop` alone may hang
 
-    async def _finish(self, grace: float) -> None:
+    async def _finish(self, grace: float) -> bool:
         term, self._term = self._term, None
-        if term is not None:
-            await term.finish(grace, self._settings.request_s)
+        return term is None or await term.finish(grace, self._settings.request_s)
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """Called by the library before a rebalance: nothing of these partitions may be committed after it."""
         del revoked
-        await self._finish(GRACE_S)
+        if not await self._finish(GRACE_S):
+            # The group has gone on without this member. Where another has its name, each would push the other out at once.
+            await asyncio.sleep(random.uniform(*PUSHED_OUT_S))  # noqa: S311  jitter, not a secret
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """Called by the library after a rebalance, before a record is fetched."""
