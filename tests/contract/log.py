@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from uuid import uuid4
 
 import pytest
 
@@ -258,6 +259,26 @@ class LogContract:
         held = await everything(log, topic)
         assert b"stays" == held[stays.result().offset].body
         assert {b"gone", b"stays"} >= {record.body for record in held}
+
+    async def test_what_is_not_forgotten_of_a_compacted_topic_stays(self, log):
+        topic = f"kept-{uuid4().hex}"
+        for _ in range(2):
+            await log.make_compacted(topic, 3600)
+        for number in range(6):
+            await log.append(topic, Message(b"%d" % number, key=b"%d" % number), soon())
+        await log.forget(topic, [0, 2, 3])
+        assert {0: 6} == dict(await log.ends(topic))
+        bodies: set[bytes] = set()
+        async with asyncio.timeout(PATIENCE_S), log.reading(topic, await log.starts(topic)) as reader:
+            while dict(reader.at) != {0: 6}:
+                bodies |= {record.body for record in await reader.read()}
+        assert {b"1", b"4", b"5"} <= bodies
+
+    async def test_a_topic_that_is_compacted_has_one_partition(self, log, new_topic):
+        topic = await new_topic(partitions=3)
+        with pytest.raises(BackendError) as caught:
+            await log.make_compacted(topic, 3600)
+        assert Reason.REFUSED == caught.value.reason
 
     async def test_reading_starts_where_it_is_told(self, log, new_topic):
         topic = await new_topic()

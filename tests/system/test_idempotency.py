@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 from collections import Counter
+from uuid import uuid4
 
 import aiohttp
 from websockets.asyncio.client import connect
@@ -32,6 +33,21 @@ routes:
   - name: feed
     when: {{rest: "GET /feed/{{topic}}"}}
     to: {{backend: log, tail: "{{topic}}", start: earliest, envelope: true}}
+"""
+SHARED = """
+listeners:
+  public: {kind: rest, bind: "127.0.0.1:0"}
+  admin: {kind: admin, bind: "127.0.0.1:0"}
+backends: {events: {kind: kafka, bootstrap: "${KAFKA_BOOTSTRAP}", create: {partitions: 3}}}
+state: {backend: events, topic: STATE}
+routes:
+  - name: things
+    when: {rest: POST /things}
+    policies: [{kind: deadline, seconds: 2}]
+    to: {backend: events, publish: THINGS, key: "{id}", idempotency: {key: "{id}"}}
+  - name: feed
+    when: {rest: "GET /feed/{topic}"}
+    to: {backend: events, tail: "{topic}", start: earliest, envelope: true}
 """
 SEED = 7
 CALLERS, KEYS = 16, 400
@@ -118,3 +134,37 @@ async def test_every_key_is_one_record_though_the_gateway_is_killed_again_and_ag
         records = Counter(body["id"] for body in await held(gateway, "things"))
     assert {f"k{number}": 1 for number in range(KEYS)} == records
     assert KEYS == len(receipts) == len({told["offset"] for told in receipts.values()})
+
+
+async def test_gateways_that_share_a_state_write_one_record_for_each_key_though_one_is_killed(tmp_path, kafka):
+    mark = uuid4().hex[:8]
+    config = SHARED.replace("STATE", f"state-{mark}").replace("THINGS", f"things-{mark}")
+    environment = {"KAFKA_BOOTSTRAP": kafka}
+    receipts: dict[str, dict] = {}
+    keys = [f"k{number}" for number in range(KEYS)]
+
+    async def caller(session, gateway, mine):
+        for key in mine:
+            while True:
+                try:
+                    async with session.post(gateway.url("public", "/things"), json={"id": key}) as answer:
+                        told = await answer.json(content_type=None)
+                        if answer.status == 201:
+                            assert receipts.setdefault(key, told) == told
+                            break
+                        assert answer.status in {503, 504}, told
+                except aiohttp.ClientError:
+                    return  # its gateway was killed: the other has the same keys
+
+    with Gateway(config, tmp_path / "one", environment) as one, Gateway(config, tmp_path / "two", environment) as two:
+        timeout = aiohttp.ClientTimeout(PATIENCE_S)
+        async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as group:
+            for number in range(8):
+                for gateway in (one, two):
+                    group.create_task(caller(session, gateway, keys[number::8]))
+            while len(receipts) < KEYS // 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            one.kill()
+        records = Counter(body["id"] for body in await held(two, f"things-{mark}"))
+    assert dict.fromkeys(keys, 1) == records
+    assert set(keys) == receipts.keys()

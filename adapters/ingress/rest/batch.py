@@ -39,6 +39,8 @@ Refused = Callable[[GatewayError], Endpoint]
 
 def holds_many(kind: str, batch: Batch) -> bool:
     """Whether a body of a media type may hold many messages: lines always, an array where the route takes that for a batch."""
+    if kind == JSON:
+        return batch.arrays
     kind = kind.partition(";")[0].strip()
     return kind in LINES or (batch.arrays and kind in {JSON, ""})
 
