@@ -31,6 +31,7 @@ from gateway.source import Where
 from gateway.spool.path import is_of
 from gateway.topic.event import RECEIPT
 from gateway.topic.publish import PublishTo
+from gateway.topic.tail import TALKERS, TailTo
 from gateway.wire import Wire
 
 ALWAYS = ("observe", "concurrency", "size", "deadline")
@@ -296,6 +297,8 @@ def _misfit(protocol: str, wire: Many, target: Many, *, each: bool) -> str | Non
 def _misreply(protocol: str, to: TargetConfig, contract: Contract | None) -> str | None:
     if protocol == "grpc" and to.verb == "publish" and contract is not None and contract.reply.name != RECEIPT:
         return f"a publish answers {RECEIPT}, but {contract.name} replies {contract.reply.name}"
+    if isinstance(to, TailTo) and to.subscribers is not None and protocol not in TALKERS:
+        return f"subscribers acknowledge what they get, which a {protocol} caller cannot"
     return None
 
 

@@ -27,7 +27,7 @@ from gateway.topic.slow import Behind, Slow
 from gateway.topic.subscriber import Places, Subscribers
 from gateway.topic.turn import Turn
 
-_TALKERS = frozenset({"websocket", "grpc"})
+TALKERS = frozenset({"websocket", "grpc"})
 """Where a caller can say something while it is sent events."""
 
 
@@ -145,7 +145,7 @@ class Tail:
         """See `Handler`."""
         call, spec = exchange.call, self._spec
         talks = bool(call.many & Many.REQUESTS)
-        if self._places is not None and (not talks or call.protocol not in _TALKERS):
+        if self._places is not None and (not talks or call.protocol not in TALKERS):
             text = "this feed is acknowledged by whoever reads it: come by a WebSocket or by bidirectional gRPC"
             raise CallerError(Reason.NOT_IMPLEMENTED, text)
         asked = await _asked(exchange, self._target, self._known | {"credit"} if talks else self._known)

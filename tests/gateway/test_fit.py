@@ -4,6 +4,7 @@ import pytest
 
 from gateway.config import load
 from gateway.fit import ALWAYS, fitted
+from gateway.message import Many
 
 HEAD = """
 listeners:
@@ -72,3 +73,33 @@ routes:
     )
     each = {key: binding.each for key, binding in bindings.items()}
     assert {("one", "rest"): False, ("one", "websocket"): True, ("all", "rest"): False, ("all", "websocket"): False} == each
+
+
+def test_a_caller_that_cannot_acknowledge_is_no_subscriber(tmp_path):
+    path = tmp_path / "gateway.yaml"
+    path.write_text(
+        HEAD
+        + """
+routes:
+  - name: mine
+    when: {rest: "GET /mine/{who}", websocket: "/mine/{who}"}
+    to: {backend: events, tail: t, on_gap: tell, subscribers: {name: "{who}"}}
+"""
+    )
+    config = load(path, {})
+    fitted(config)
+    (problem,) = config.source.problems
+    assert "subscribers acknowledge what they get, which a rest caller cannot" in str(problem)
+
+
+def test_a_subscriber_over_a_websocket_may_send_while_it_is_sent_events(fit):
+    bindings = fit(
+        HEAD
+        + """
+routes:
+  - name: mine
+    when: {websocket: "/mine/{who}"}
+    to: {backend: events, tail: t, on_gap: tell, subscribers: {name: "{who}"}}
+"""
+    )
+    assert Many.BOTH is bindings["mine", "websocket"].many
