@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from gateway.file import SpoolConfig
 from gateway.message import Message
 from gateway.metric import Counter, Gauge
 from gateway.spool.file import File
+from gateway.spool.older import Older, left, older
 from gateway.spool.path import existing, first_free, in_use
 from gateway.spool.queue import Queue
 from gateway.spool.record import Stored
@@ -39,6 +40,7 @@ BROKEN = Gauge("polygate_spool_broken", "1 once the disk has failed: the spool t
 
 LOOK_S = 5.0
 LEAVE_S = 2.0
+TURN_S = 0.2
 FULL_S = 5.0
 # How many files one process has open: each has two threads.
 MOST_OPEN = 16
@@ -65,6 +67,7 @@ class Spools:
             self._watch(stack)
             tasks = await stack.enter_async_context(Tasks())
             tasks.spawn(self._look(), "spools of others")
+            await self._queue_up(tasks)
             self._stack = stack.pop_all()
         return self
 
@@ -96,6 +99,28 @@ class Spools:
         file = File(path, self._targets, self._config.max_age)
         await file.__aenter__()
         self._files.append(file)
+
+    async def _queue_up(self, tasks: Tasks) -> None:
+        """Go behind what waits in other files."""
+        own = self._files[0]
+        try:
+            before = await asyncio.to_thread(older, self._path, own.path)
+        except StoreError as error:
+            raise BackendError(Reason.REFUSED, str(error)) from error
+        for name, queue in own.queues.items():
+            if mine := [one for one in before if one.backend == name]:
+                log.info("spool: records for %s go behind those in %s", name, ", ".join(one.file for one in mine))
+                queue.hold()
+                tasks.spawn(self._release(queue, mine), f"records for {name} in other files")
+
+    async def _release(self, queue: Queue, before: Sequence[Older]) -> None:
+        while before:
+            await asyncio.sleep(TURN_S)
+            try:
+                before = await asyncio.to_thread(left, before)
+            except StoreError as error:
+                log.warning("spool: %s", error)
+        queue.release()
 
     async def _look(self) -> None:
         """Now and then: take over what others left behind, delete what is empty by then, see what was taken from outside."""

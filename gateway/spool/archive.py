@@ -56,8 +56,8 @@ class Heap:
 def heaps(path: str) -> Iterator[Heap]:
     """What every file of a spool holds. Raises StoreError."""
     for file in existing(path):
-        with _reading(file) as db:
-            for partition, topic in _partitions(db):
+        with reading(file) as db:
+            for partition, topic in partitions(db):
                 state, backend = kept_for(topic)
                 records, size, oldest = db.execute(
                     "SELECT count(*), coalesce(sum(length(body) + coalesce(length(key), 0) + coalesce(length(headers), 0)), 0),"
@@ -71,8 +71,8 @@ def heaps(path: str) -> Iterator[Heap]:
 def entries(path: str, state: str | None = None, backend: str | None = None) -> Iterator[Entry]:
     """The records of a spool, or those in one state or for one backend, in the order of each file. Raises StoreError."""
     for file in existing(path):
-        with _reading(file) as db:
-            for partition, topic in _partitions(db):
+        with reading(file) as db:
+            for partition, topic in partitions(db):
                 kept = kept_for(topic)
                 if state in {None, kept[0]} and backend in {None, kept[1]}:
                     for row, record in _records(db, partition, topic):
@@ -124,7 +124,8 @@ def _drop(file: str, entries: Sequence[Entry]) -> int:
 
 
 @contextmanager
-def _reading(file: str) -> Iterator[sqlite3.Connection]:
+def reading(file: str) -> Iterator[sqlite3.Connection]:
+    """A file, to look at. StoreError where that cannot be."""
     with _troubles(), closing(sqlite3.connect(f"file:{quote(file)}?mode=ro", uri=True, timeout=BUSY_S)) as db:
         yield db
 
@@ -137,7 +138,8 @@ def _troubles() -> Iterator[None]:
         raise StoreError(f"the spool cannot be used: {error}") from error
 
 
-def _partitions(db: sqlite3.Connection) -> Sequence[tuple[int, str]]:
+def partitions(db: sqlite3.Connection) -> Sequence[tuple[int, str]]:
+    """The ids of its partitions, and their topics."""
     return db.execute("SELECT id, topic FROM partition ORDER BY id").fetchall()
 
 

@@ -45,6 +45,8 @@ class Queue:
         self._begins = 0
         self._held: dict[int, int] = {}
         self._empty = asyncio.Event()
+        self._turn = asyncio.Event()
+        self._turn.set()
         self.records = 0
         """How many wait."""
         self.bytes = 0
@@ -98,7 +100,15 @@ class Queue:
     def holds(self, record: Stored) -> bool:
         """Whether records wait that this one must not overtake."""
         bucket = _bucket(record)
-        return bucket is not None and (self._older > 0 or self._buckets[bucket] > 0)
+        return bucket is not None and (self._older > 0 or self._buckets[bucket] > 0 or not self._turn.is_set())
+
+    def hold(self) -> None:
+        """Let what is stored from now on wait until it is its turn: records of its keys may wait elsewhere."""
+        self._turn.clear()
+
+    def release(self) -> None:
+        """It is its turn."""
+        self._turn.set()
 
     async def empty(self) -> None:
         """Wait until nothing waits."""
@@ -113,6 +123,8 @@ class Queue:
                     while True:
                         await self._forwarder.room()
                         for record in await reader.read():
+                            if record.offset >= self._begins:
+                                await self._turn.wait()
                             self._held[record.offset] = record.timestamp
                             self._forwarder.give(opened(record))
                         at = dict(reader.at)

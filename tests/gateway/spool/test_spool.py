@@ -27,6 +27,7 @@ def _soon(monkeypatch):
     monkeypatch.setattr(forward, "PAUSE_S", (0.001, 0.01))
     monkeypatch.setattr(module, "LOOK_S", 0.01)
     monkeypatch.setattr(module, "LEAVE_S", 0.05)
+    monkeypatch.setattr(module, "TURN_S", 0.01)
 
 
 @pytest.fixture
@@ -285,3 +286,22 @@ async def test_a_file_that_cannot_be_opened_is_refused(tmp_path, broker):
     with pytest.raises(BackendError, match=r"spool\.db cannot be opened") as caught:
         await Spools(SpoolConfig(path=str(tmp_path / "spool.db")), {"b": broker}).__aenter__()
     assert Reason.REFUSED == caught.value.reason
+
+
+async def test_what_is_stored_goes_behind_what_another_process_still_holds(config, broker):
+    first = FakeLog({})
+    first.broken = unreachable()
+    async with Spools(config, {"b": first}) as draining:
+        await draining.of("b").put("t", Message(b"1", key=b"k"), soon())
+        async with Spools(config, {"b": broker}) as spools:
+            spool = spools.of("b")
+            assert spool.holds("t", Message(b"", key=b"k"))
+            await spool.put("t", Message(b"2", key=b"k"), soon())
+            await asyncio.sleep(0.05)
+            assert [] == broker.topics["t"][0]
+            # The one before ends, and leaves its file: it is taken over.
+            await draining.__aexit__()
+            assert [b"1", b"2"] == await arrived(broker, "t", 2)
+            await until(lambda: not spool.holds("t", Message(b"", key=b"k")))
+            await spool.put("t", Message(b"3", key=b"k"), soon())
+            await arrived(broker, "t", 3)
