@@ -142,7 +142,7 @@ class Plan:
         for name in posts.backends:
             posting = self.config.backends[name].posting(name, posts.sign)
             assert posting is not None  # noqa: S101  refused when the config is loaded
-            found[posting[0]] = backends[name].handler(Target(route.name, posting[1]))
+            found[posting[0]] = answerable(backends[name].handler(Target(route.name, posting[1])))
         return found
 
     def _endpoint(

@@ -146,11 +146,12 @@ def _target(parts: _Parts, route: PlannedRoute) -> None:
         return
     for topic in (to.ask,) if isinstance(to, AskTo) else to.writes():
         schema = contract.request.schema(parts.schemas, sent=True) if contract is not None else {}
-        channel = _topic(parts, to.backend, topic, _message(schema, form, records=True))
+        correlation = to.correlation_header if isinstance(to, AskTo) else CORRELATION
+        channel = _topic(parts, to.backend, topic, _message(schema, form, records=True, correlation=correlation))
         told = _operation("send", channel, [_named(channel, "record")], parts, route)
         if isinstance(to, AskTo):
             answer: Schema = contract.reply.schema(parts.schemas, sent=False) if contract is not None else {}
-            answers = _topic(parts, to.backend, to.reply_to, _message(answer, form, records=True))
+            answers = _topic(parts, to.backend, to.reply_to, _message(answer, form, records=True, correlation=correlation))
             told["reply"] = {"channel": {"$ref": f"#/channels/{answers}"}, "messages": [_named(answers, "record")]}
         parts.add(f"{name}.write", told)
 
@@ -178,12 +179,12 @@ def _topic(parts: _Parts, backend: str, topic: str, message: Schema) -> str:
     return name
 
 
-def _message(schema: Schema, content_type: str, *, records: bool = False) -> Schema:
+def _message(schema: Schema, content_type: str, *, records: bool = False, correlation: str = CORRELATION) -> Schema:
     told: Schema = {"contentType": content_type, **({"payload": schema} if schema else {})}
     if not records:
         return told
-    correlation = {"location": f"$message.header#/{CORRELATION}", "description": "Of a question and its reply."}
-    return {**told, "headers": _RECORD_HEADERS, "correlationId": correlation}
+    found = {"location": f"$message.header#/{correlation}", "description": "Of a question and its reply."}
+    return {**told, "headers": _RECORD_HEADERS, "correlationId": found}
 
 
 def _operation(action: str, channel: str, messages: list[Schema], parts: _Parts, route: PlannedRoute) -> Schema:

@@ -211,6 +211,33 @@ async def sse_upstream(example: Example) -> None:
 
 
 @case
+async def answers(example: Example) -> None:
+    posted: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def hook(request: web.BaseRequest) -> web.Response:
+        posted.put_nowait((request.path, request.headers, await request.read()))
+        return web.Response(status=204)
+
+    url = await example.peer(hook)
+    await example.serve(HOOKS_URL=url, HOOKS_PLAIN="true", HOOKS_SECRET=SECRET)
+    total = {"a": 1, "b": 2, "sum": "ask somebody else"}
+    later = ("--json", '{"a": 1, "b": 2}', "-H", "Prefer: respond-async")
+    taken = await curl(example.rest("/sums"), *later, "-H", f"Callback-URL: {url}/in/ada")
+    assert (202, "accepted") == (taken.status, taken.json["state"])
+    answer = await curl(example.rest(f"{taken.headers['location']}?wait=10"))
+    assert (200, total) == (answer.status, answer.json)
+    async with asyncio.timeout(20):
+        path, headers, body = await posted.get()
+    verified({name.lower(): value for name, value in headers.items()}, body, SECRET)
+    assert ("/in/ada", {"id": taken.json["id"], "state": "done", "body": total}) == (path, json.loads(body)["data"])
+    async with connect(example.live("/answers")) as socket:
+        await socket.send(json.dumps({"id": taken.json["id"]}))
+        assert total == json.loads(await socket.recv())
+    refused = await curl(example.rest("/sums"), *later, "-H", "Callback-URL: http://169.254.169.254/latest")
+    assert (422, "no callback is made to this URL") == (refused.status, refused.json["detail"])
+
+
+@case
 async def rate_limit(example: Example) -> None:
     await example.serve()
     answers = [await curl(example.rest("/stock/tea"), "-H", "X-Api-Key: one") for _ in range(4)]
