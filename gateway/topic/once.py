@@ -34,6 +34,7 @@ MARGIN_S = 5.0
 ENDS_S = 5.0
 ENDS = 1000
 SEEN = 10_000
+UNDER_WAY = 10_000
 DEAD_S = 1.0
 """What a broker is given to write down what came from a gateway that died."""
 
@@ -80,6 +81,9 @@ class _Seen:
 class Once:
     """The keys of one route."""
 
+    under_way = 0
+    """How many calls there are, of all routes: those whose callers have gone hold no slot of anybody else's any more."""
+
     def __init__(self, source: Log, state: State, route: str, spec: Idempotency, tasks: Tasks) -> None:
         self._log = source
         self._state = state
@@ -91,6 +95,8 @@ class Once:
 
     async def run(self, call: Call, key: str, posts: Sequence[Post], attempt: Attempting) -> Sequence[Receipt]:
         """Write these for a key or, where that was done, the receipts of then. It goes on where its caller has gone."""
+        if Once.under_way >= UNDER_WAY:
+            raise BackendError(Reason.OVERLOADED, "too many calls with an Idempotency-Key are under way")
         done: asyncio.Future[Sequence[Receipt]] = asyncio.get_running_loop().create_future()
 
         async def running() -> None:
@@ -107,7 +113,10 @@ class Once:
             else:
                 if not done.done():
                     done.set_result(receipts)
+            finally:
+                Once.under_way -= 1
 
+        Once.under_way += 1
         self._tasks.spawn(running(), f"exchange {call.id}")
         return await done
 

@@ -309,3 +309,18 @@ async def test_a_topic_whose_retention_was_faster_leaves_the_outcome_unknown(log
     log.drop("orders", 1)
     assert Reason.UNKNOWN_OUTCOME == await fails_with(other.publish())
     assert [1] == orders(log)
+
+
+async def test_there_is_a_bound_to_what_is_under_way(log, gateway, monkeypatch):
+    monkeypatch.setattr(once, "UNDER_WAY", 1)
+    log.go.clear()
+    async with asyncio.TaskGroup() as group:
+        gone = group.create_task(gateway.publish())
+        await log.begun.wait()
+        gone.cancel()
+    assert Reason.OVERLOADED == await fails_with(gateway.publish('"other"'))
+    log.go.set()
+    while once.Once.under_way:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    await gateway.publish()
+    assert [0] == orders(log)
