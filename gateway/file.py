@@ -73,7 +73,7 @@ class SpoolConfig(Part):
     path: str = Field(default="var/spool.db", min_length=1, examples=["/data/spool.db"])
     """The file that they are in, made where a route needs it."""
     max_bytes: int = Field(default=1 << 30, ge=1 << 20, le=1 << 44)
-    """How many bytes of records may wait; beyond them 503."""
+    """How many bytes of records may wait or be set aside, in each process; beyond them 503."""
     max_age: float = Field(default=7 * 86_400.0, ge=60, le=366 * 86_400)
     """Seconds after which a record that still waits is set aside: it is told, counted, and forwarded only by hand."""
 
