@@ -98,14 +98,17 @@ TABLE: dict[Reason, Row] = {
 _BY_CODE = {row.code: reason for reason, row in TABLE.items() if reason.value.startswith("backend_")}
 
 # google/rpc/code.proto read from HTTP to gRPC, for an HTTP backend's status on other wires (404 is NOT_FOUND).
+# It lacks 408 and 425: the server has not had all of the request in time, or not so early. Another try may do.
 _BY_HTTP = {
     400: Reason.BACKEND_INVALID_ARGUMENT,
     401: Reason.BACKEND_UNAUTHENTICATED,
     403: Reason.BACKEND_PERMISSION_DENIED,
     404: Reason.BACKEND_NOT_FOUND,
+    408: Reason.BACKEND_DEADLINE_EXCEEDED,
     409: Reason.BACKEND_ABORTED,
     412: Reason.BACKEND_FAILED_PRECONDITION,
     416: Reason.BACKEND_OUT_OF_RANGE,
+    425: Reason.BACKEND_UNAVAILABLE,
     429: Reason.BACKEND_RESOURCE_EXHAUSTED,
     499: Reason.BACKEND_CANCELLED,
     501: Reason.BACKEND_UNIMPLEMENTED,

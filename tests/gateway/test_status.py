@@ -58,7 +58,10 @@ def test_a_code_that_nobody_knows_is_unknown(code):
     [
         (404, Reason.BACKEND_NOT_FOUND),
         (429, Reason.BACKEND_RESOURCE_EXHAUSTED),
+        (408, Reason.BACKEND_DEADLINE_EXCEEDED),
+        (410, Reason.BACKEND_FAILED_PRECONDITION),
         (418, Reason.BACKEND_FAILED_PRECONDITION),
+        (425, Reason.BACKEND_UNAVAILABLE),
         (500, Reason.BACKEND_INTERNAL),
         (599, Reason.BACKEND_INTERNAL),
         (302, Reason.BACKEND_UNKNOWN),

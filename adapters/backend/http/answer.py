@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from json import loads
+from time import time
 
 from aiohttp import ClientError, ClientResponse
 
@@ -22,7 +24,7 @@ _CHARSETS = frozenset({"", "utf-8", "us-ascii"})
 _ENCODINGS = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
 _CODINGS = frozenset({"", "chunked"})
 _ALIASES = {PROTOBUF: frozenset({PROTOBUF, "application/protobuf", "application/vnd.google.protobuf"})}
-_MAX_RETRY_AFTER = 6
+_MAX_RETRY_AFTER = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +107,9 @@ class Reading:
         if body and (kind := response.headers.get("content-type")) is not None and kind.isascii():
             headers.append(("content-type", kind))
         details: tuple[Detail, ...] = (HttpAnswer(response.status, body, Headers(headers)),)
-        after = response.headers.get("retry-after", "")
-        if after.isascii() and after.isdigit() and len(after) <= _MAX_RETRY_AFTER:
-            details = (*details, RetryAfter(float(after)))
+        after = _seconds(response.headers.get("retry-after", ""))
+        if after is not None:
+            details = (*details, RetryAfter(after))
         reason = reason_of_http(response.status)
         return BackendError(reason, f"the backend answered {response.status}", details=details, outcome=self.outcome)
 
@@ -187,6 +189,15 @@ def media_type(response: ClientResponse) -> tuple[str, str]:
     kind, *parameters = value.lower().split(";")
     charset = next((text.strip()[8:].strip('"') for text in parameters if text.strip().startswith("charset=")), "")
     return kind.strip(), charset
+
+
+def _seconds(after: str) -> float | None:
+    """How long a Retry-After asks to wait: seconds, or until a date (RFC 9110 10.2.3). None for nonsense."""
+    try:
+        seconds = float(after) if after.isascii() and after.isdigit() else parsedate_to_datetime(after).timestamp() - time()
+    except (ValueError, OverflowError):
+        return None
+    return max(0.0, seconds) if seconds < _MAX_RETRY_AFTER else None
 
 
 def _reads(kind: str, wanted: str) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 from aiohttp import web
@@ -81,6 +83,27 @@ class TestAnswer:
             error.reason,
             error.details,
         )
+
+    @pytest.mark.parametrize(
+        ("after", "seconds"),
+        [
+            ("0", 0),
+            ("120", 120),
+            (format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True), 3600),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", 0),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", None),
+            ("9999999", None),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+            ("Sun, 99 Nov 1994 08:49:37 GMT", None),
+            ("9" * 5000, None),
+        ],
+    )
+    async def test_an_error_says_when_to_come_again_if_the_server_does(self, after: str, seconds: int | None) -> None:
+        error = await failed(web.json_response({}, status=503, headers={"retry-after": after}), target("POST /"))
+        told = [detail.seconds for detail in error.details if isinstance(detail, RetryAfter)]
+        assert ([] if seconds is None else [pytest.approx(seconds, abs=600)]) == told
 
     @pytest.mark.parametrize(("call", "outcome"), [("POST /", Outcome.UNKNOWN), ("GET /", Outcome.FAILED)])
     async def test_a_server_error_leaves_nothing_unknown_where_nothing_is_changed(self, call: str, outcome: Outcome) -> None:
