@@ -18,9 +18,9 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from adapters.backend.kafka.batch import AGAIN, DOUBT, LOST, NO_ANSWER, SILENT, TOO_LARGE, Answer, Batch, produced
 from adapters.backend.kafka.cluster import Cluster
-from adapters.backend.kafka.sending import Budget, Identity, Lane
+from adapters.backend.kafka.sending import Budget, Identity, Lane, Sending
 from adapters.backend.kafka.wire import AWAY, BACKOFF_S, TROUBLES, Settings
-from gateway.errors import BackendError, CallerError, GatewayError, Reason, translating
+from gateway.errors import BackendError, CallerError, GatewayError, Outcome, Reason, translating
 from gateway.metric import Counter
 from gateway.task import Tasks
 from gateway.topic.log import Place
@@ -125,9 +125,17 @@ class Couriers:
                 await turned.wait()
                 continue
             try:
+                # First the connection: between being handed over and going out a record must not wait for anything.
+                await self._cluster.broker(node).ready(self._settings.away_s)
                 identity = await self.identified()
             except BackendError as error:
                 await self._unidentified(courier, error)
+                continue
+            except AWAY as error:
+                log.warning("kafka %s: broker %d takes no connection: %r", self._settings.name, node, error)
+                for lane in courier.lanes:
+                    self._stale(lane.topic)
+                await self._pause(courier)
                 continue
             if node not in self._cluster.here:
                 continue
@@ -168,9 +176,14 @@ class Couriers:
         self._budget.flying += len(records)
         if lane.identity is None:
             lane.identity, lane.sequence = identity, 0
-        lane.batch = Batch(
-            lane.topic, lane.partition, records, lane.identity, lane.sequence, compression=self._settings.compression
-        )
+        try:
+            lane.batch = Batch(
+                lane.topic, lane.partition, records, lane.identity, lane.sequence, compression=self._settings.compression
+            )
+        except Exception:  # a record that cannot be packed must not end what carries all others
+            log.exception("kafka %s: records for %s cannot be packed", self._settings.name, lane.topic)
+            self._fail(records, GatewayError(Reason.BUG, "something went wrong here", outcome=Outcome.FAILED), "failed")
+            return self._batch(lane, identity)
         return lane.batch
 
     async def _deliver(self, node: int, courier: Courier, batches: dict[Lane, Batch]) -> None:
@@ -212,7 +225,8 @@ class Couriers:
             offset += 1
         if late:
             LATE.add(late, self._settings.name, "acknowledged")
-        self._settled(lane, batch)
+        self._budget.flying -= len(batch.records)
+        self._settled(lane)
 
     def _refused(self, lane: Lane, batch: Batch, error: type[errors.KafkaError]) -> None:
         """A broker did not take a batch."""
@@ -223,9 +237,7 @@ class Couriers:
         elif error in LOST:
             log.error("kafka %s: %s lost its place in the sequence: %r", self._settings.name, lane.topic, error)
             REPLACED.add(1, self._settings.name)
-            if self._identity == batch.identity:
-                self._identity = None
-            lane.identity = None
+            self._renew(lane, batch)
             if batch.doubtful:
                 self._lost(lane, batch)
             else:
@@ -263,22 +275,33 @@ class Couriers:
 
     def _lost(self, lane: Lane, batch: Batch) -> None:
         """Nobody can say any more whether it was written."""
-        lane.identity = None
+        self._renew(lane, batch)
         error = BackendError(Reason.UNKNOWN_OUTCOME, "the record was sent, and the broker does not tell what became of it")
         self._end(lane, batch, error, "unknown")
 
+    def _renew(self, lane: Lane, batch: Batch) -> None:
+        """Where a lane is in its sequence is not known. It goes on under another number: under the same, the broker could take a
+        record that it has never seen for one that it has.
+        """
+        lane.identity = None
+        if self._identity == batch.identity:
+            self._identity = None
+
     def _end(self, lane: Lane, batch: Batch, error: GatewayError, fate: str) -> None:
-        for one in batch.records:
+        self._fail(batch.records, error, fate)
+        self._settled(lane)
+
+    def _fail(self, records: list[Sending], error: GatewayError, fate: str) -> None:
+        self._budget.flying -= len(records)
+        for one in records:
             self._budget.release(one)
             if one.place.done():
                 LATE.add(1, self._settings.name, fate)
             else:
                 one.slot.discard(one)
                 one.place.set_exception(error)
-        self._settled(lane, batch)
 
-    def _settled(self, lane: Lane, batch: Batch) -> None:
-        self._budget.flying -= len(batch.records)
+    def _settled(self, lane: Lane) -> None:
         lane.batch = None
         lane.busy = False
         if lane.waits:

@@ -90,7 +90,11 @@ class Transactions:
         for one, _ in sendings:
             if one.size > self._settings.record:
                 raise CallerError(Reason.TOO_LARGE, f"a record of this topic holds at most {self._settings.record} bytes")
-        await self._cluster.tried.wait()
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._cluster.tried.wait()
+        except TimeoutError as error:
+            raise BackendError(Reason.UNREACHABLE, "the broker has not answered yet") from error
         self._cluster.refuse()
         taken: list[Sending] = []
         try:

@@ -118,11 +118,13 @@ class Broker:
         self._work = Wire(host, port, options)
         self._records = Wire(host, port, options)
 
-    async def produce(self, request: object, within: float, sent: Callable[[], None]) -> Any:
-        """The response to records; `sent` is called once they have gone out. After an error the connection is not used again.
+    async def ready(self, within: float) -> None:
+        """Return once there is a connection for records. TimeoutError, which is one of AWAY, where there is none in time."""
+        async with asyncio.timeout(within):
+            await self._records.open()
 
-        A broker that does not take a connection `within` so many seconds is away.
-        """
+    async def produce(self, request: object, within: float, sent: Callable[[], None]) -> Any:
+        """The response to records; `sent` is called once they have gone out. After an error the connection is not used again."""
         try:
             async with asyncio.timeout(within):
                 conn = await self._records.open()

@@ -21,6 +21,7 @@ NOT_ALLOWED, OUT_OF_ORDER, UNKNOWN_PRODUCER, INVALID_RECORD, UNKNOWN = 29, 45, 5
 NODE = 1
 # Where a batch says how many records it has.
 COUNT_AT = 57
+IDENTITY_AT = 43
 
 
 class FakeCluster:
@@ -41,6 +42,9 @@ class FakeCluster:
         self.identities += 1
         return SimpleNamespace(error_code=0, producer_id=self.identities, producer_epoch=0)
 
+    async def ready(self, _within: float) -> None:
+        await asyncio.sleep(0)
+
     async def produce(self, request, _within, sent):
         ((topic, ((partition, buffer),)),) = request._topics
         said = self.script.pop(0) if self.script else OK
@@ -55,6 +59,11 @@ class FakeCluster:
         if said == OK:
             self.offset += int.from_bytes(buffer[COUNT_AT : COUNT_AT + 4])
         return SimpleNamespace(topics=[(topic, [(partition, said, offset, -1, 0)])])
+
+
+def numbered(batch: bytes) -> tuple[int, int]:
+    """Under which identity, and from which number on, the records of a batch are."""
+    return int.from_bytes(batch[IDENTITY_AT : IDENTITY_AT + 8]), int.from_bytes(batch[COUNT_AT - 4 : COUNT_AT])
 
 
 class Rig:
@@ -186,9 +195,30 @@ async def test_what_may_have_been_written_by_a_try_before_is_not_a_failure_becau
 
 
 async def test_a_broker_that_does_not_know_what_is_wrong_leaves_it_unknown():
-    async with Rig(UNKNOWN, OK) as rig:
+    async with Rig(OK, UNKNOWN, OK) as rig:
+        await rig.fate()
         assert Reason.UNKNOWN_OUTCOME == await rig.fate()
         assert isinstance(await rig.fate(), Place)
+        # Under the same number the broker could take the third record for the first.
+        assert [(1, 0), (1, 1), (2, 0)] == [numbered(sent) for sent in rig.cluster.sent]
+
+
+async def test_records_are_numbered_on_under_one_identity():
+    async with Rig() as rig:
+        for _ in range(3):
+            await rig.fate()
+        assert [(1, 0), (1, 1), (1, 2)] == [numbered(sent) for sent in rig.cluster.sent]
+
+
+async def test_a_record_that_cannot_be_packed_ends_alone():
+    async with Rig() as rig:
+        broken = rig.put(b"broken")
+        broken.key = "no bytes"
+        with pytest.raises(GatewayError) as caught:
+            await broken.place
+        assert Reason.BUG == caught.value.reason
+        assert isinstance(await rig.fate(), Place)
+        assert (0, 0) == (rig.budget.held, rig.budget.flying)
 
 
 async def test_a_batch_that_is_too_large_is_cut_until_it_fits():
