@@ -117,6 +117,53 @@ async def test_other_wires_have_receipts_and_answers_too_and_grpc_its_one_type(t
             assert 9.5 == quote.price
 
 
+SUMS = """
+syntax = "proto3";
+package sums.v1;
+message Add { int32 a = 1; int32 b = 2; }
+message Get { string id = 1; int32 wait = 2; }
+message Sum { int32 a = 1; int32 b = 2; string sum = 3; }
+service Sums {
+  rpc Ask(Add) returns (Sum);
+  rpc Fetch(Get) returns (Sum);
+}
+"""
+TYPED = """
+contracts: [sums.proto]
+listeners:
+  public: {kind: rest, bind: "127.0.0.1:0"}
+  rpc: {kind: grpc, bind: "127.0.0.1:0"}
+  work: {kind: topic, backend: events, topics: [asked], group: sums, reply_to: [answered], content_type: application/x-protobuf}
+backends:
+  events: {kind: local, path: ":memory:"}
+  stub: {kind: stub, answers: {sum: {body: {a: "{a}", b: "{b}", sum: three}}}}
+state: {path: "${POLYGATE_VAR}/state.db"}
+routes:
+  - name: sum
+    when: {rest: POST /sums}
+    contract: sums.v1.Sums/Ask
+    to: {backend: events, ask: asked, reply_to: answered, format: protobuf, later: {}}
+  - {name: fetch, when: {grpc: sums.v1.Sums/Fetch}, to: {backend: events, results: asked, format: protobuf}}
+  - {name: answer, when: {topic: asked}, contract: sums.v1.Sums/Ask, to: {backend: stub, call: sum}}
+"""
+
+
+async def test_an_answer_is_fetched_in_any_format_and_by_a_method_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "sums.proto").write_text(SUMS)
+    total = {"a": 1, "b": 2, "sum": "three"}
+    with Gateway(TYPED, tmp_path) as gateway:
+        taken = await curl(gateway.url("public", "/sums"), *ASYNC, data=b'{"a": 1, "b": 2}')
+        place, secret = taken.headers["location"], taken.json["id"]
+        assert total == (await curl(gateway.url("public", f"{place}?wait=20"))).json
+        binary = await curl(gateway.url("public", place), "-H", "Accept: application/x-protobuf")
+        assert bytes.fromhex("080110021a057468726565") == binary.body
+        fetch = gateway.url("public", "/sums.v1.Sums/Fetch")
+        connected = await curl(fetch, *POST, "-H", "Connect-Protocol-Version: 1", data=json.dumps({"id": secret}).encode())
+        assert (200, total) == (connected.status, connected.json)
+        gone = await curl(fetch, *POST, "-H", "Connect-Protocol-Version: 1", data=b'{"id": "none"}')
+        assert (404, "not_found") == (gone.status, gone.json["code"])
+
+
 class Receiver:
     """A web server that is posted to. It fails while it is told to."""
 
