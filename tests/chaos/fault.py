@@ -26,6 +26,8 @@ class Fault:
     modes: tuple[str, ...] = ("broker",)
     streams: bool = False
     """Whether callers read the topic all the while, whose streams must not end."""
+    held: bool = False
+    """Whether the sockets of the gateway's listeners outlive it; streams are then gone on with by others."""
     disk_mib: int = 0
     """The size of the disk that the gateway's files are on; 0 for the machine's own."""
 
@@ -193,6 +195,16 @@ async def reload(rig: Rig) -> None:
     await rig.ask("POST", "/reload")
 
 
+async def restart(rig: Rig) -> None:
+    """Another gateway takes the place of the one that runs, again and again, on sockets that outlive them."""
+    for _ in range(RESTARTS):
+        await rig.pause(0.2, 1)
+        await rig.restart()
+    await rig.pause(0.3, 0.6)
+
+
+RESTARTS = 3
+"""In one run: 20 seeds make 60 of them."""
 RELOADS = 10
 """In one run: 20 seeds make 200 of them."""
 ACKS = ("broker", "once", "stored", "fallback", "none")
@@ -214,6 +226,7 @@ FAULTS = {
         Fault("rebalance", rebalance, ("kafka",), ("through",)),
         Fault("consumer-killed", kill_gateway, ("kafka", "local"), ("through",)),
         Fault("reload", reload, ("kafka", "local"), ("broker", "none"), streams=True),
+        Fault("rolling-restart", restart, ("kafka", "local"), ("broker", "stored", "none"), streams=True, held=True),
         Fault("disk-full", fill_disk, ("local", "kafka"), ("broker", "once", "stored"), disk_mib=2),
         Fault("fdatasync-fails", fail_sync, ("local", "kafka"), ("broker", "once", "stored")),
         Fault("clock-steps", step_clock, ("kafka", "local"), ACKS),

@@ -22,9 +22,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from tests.chaos.caller import Writer
 from tests.chaos.disk import Disk
-from tests.chaos.ledger import KEPT, Attempt, Verdict, verdict
+from tests.chaos.ledger import KEPT, Attempt, Told, Verdict, verdict
 from tests.chaos.proxy import Proxy
-from tests.chaos.stream import STREAMS, Stream
+from tests.chaos.stream import STREAMS, Stream, Watch
 from tests.kafka_broker import ScriptBroker
 from tests.system.process import ROOT, Gateway
 
@@ -79,6 +79,8 @@ class Rig:
     """Where the gateway's files are, unless in the folder of the run."""
     prefix: Sequence[str] = ()
     """What the next gateway is started by."""
+    held: bool = False
+    """Whether the sockets of its listeners outlive it: callers are never refused then."""
     environment: dict[str, str] = field(default_factory=dict)
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="polygate-chaos-")))
 
@@ -92,6 +94,7 @@ class Rig:
         self.others: list[Gateway] = []
         self.troubles: list[str] = []
         """What went wrong beside the records."""
+        self.sockets: dict[str, socket.socket] = {}
         self._streams: list[Stream] = []
         self._reading: list[asyncio.Task[None]] = []
         self._writing: set[asyncio.Task[None]] = set()
@@ -102,7 +105,10 @@ class Rig:
 
     def config(self, addresses: Mapping[str, str]) -> str:
         """The config of a gateway that listens on these addresses."""
-        listeners = "\n".join(f'  {name}: {{kind: {kind}, bind: "{addresses[name]}"}}' for name, kind in LISTENERS.items())
+        shared = {"rpc": ", reuse_port: true"} if self.held else {}
+        listeners = "\n".join(
+            f'  {name}: {{kind: {kind}, bind: "{addresses[name]}"{shared.get(name, "")}}}' for name, kind in LISTENERS.items()
+        )
         through = "through" in self.modes
         if through:
             listeners += f"\n  onward: {{kind: topic, backend: log, topics: [{self.topic}.in], group: onward.{self.topic}}}"
@@ -150,9 +156,22 @@ class Rig:
         """Start the gateway that the callers know; it listens when this returns."""
         prefix = [*(self.disk.words if self.disk is not None else ()), *self.prefix]
         config = self.config(self.addresses)
-        gateway = await asyncio.to_thread(Gateway, config, self.folder, self.environment, prefix)
+        gateway = await asyncio.to_thread(Gateway, config, self.folder, self.environment, prefix, self.sockets)
         self.gateways.append(gateway)
         return gateway
+
+    async def restart(self) -> None:
+        """Put another gateway in the place of the one that runs: before that one goes where it can be there beside it, and after
+        it where they would have the same files.
+        """
+        before = self.gateway
+        if self.broker is not None:
+            await self.start()
+        before.terminate()
+        if code := await asyncio.to_thread(before.wait):
+            self.troubles.append(f"a gateway ended with {code}")
+        if self.broker is None:
+            await self.start()
 
     async def another(self) -> Gateway:
         """Start one more, elsewhere, of the same group."""
@@ -176,6 +195,10 @@ class Rig:
     async def __aenter__(self) -> Self:
         self.files.mkdir(parents=True)
         async with AsyncExitStack() as stack:
+            if self.held:
+                ports = {name: port for name, port in self.ports.items() if LISTENERS[name] != "grpc"}
+                for name, port in ports.items():
+                    self.sockets[name] = stack.enter_context(socket.create_server(("127.0.0.1", port), backlog=1024))
             if self.disk is not None:
                 stack.enter_context(self.disk.mounted(self.files))
             if self.proxy is not None:
@@ -205,7 +228,9 @@ class Rig:
     async def follow(self, group: asyncio.TaskGroup) -> None:
         """Let callers read what is written from now on; their streams may not end before the verdict."""
         for kind in STREAMS:
-            stream = kind(self.addresses)
+            if self.held and kind is Watch:
+                continue  # gRPC has no socket that outlives it
+            stream = kind(self.addresses, again=self.held)
             self._reading.append(group.create_task(stream.run()))
             self._streams.append(stream)
             await stream.open.wait()
@@ -249,6 +274,8 @@ class Rig:
         if len(self.gateways) == 1 and not dropped <= result.dropped <= dropped + unknown:
             counted = f"{dropped} were counted as dropped and {unknown} as unknown"
             result.strange.append(f"of what was accepted {counted}, and {result.dropped} are missing")
+        if self.held and (refused := [one for one in self.attempts if one.told is Told.REFUSED and "-grpc-" not in one.writer]):
+            result.strange.append(f"{len(refused)} callers were refused, as {refused[0]}")
         result.strange += self.troubles
         if code:
             result.strange.append(f"the gateway ended with {code}")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from urllib.parse import quote
 
 import aiohttp
 import grpc
 import grpc.aio
 from websockets.asyncio.client import connect
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from tests.system.client import Rpc, message
 
@@ -20,9 +22,13 @@ from tests.system.client import Rpc, message
 class Stream(ABC):
     """One caller of the route `feed`."""
 
-    def __init__(self, addresses: dict[str, str]) -> None:
+    def __init__(self, addresses: dict[str, str], *, again: bool = False) -> None:
+        """`again`: where it ends, it is gone on with by another, after the last that was seen."""
         self.addresses = addresses
         self.seen: set[str] = set()
+        self.again = again
+        self.cursor = ""
+        self.ends = 0
         self.ended = ""
         self.open = asyncio.Event()
 
@@ -32,12 +38,16 @@ class Stream(ABC):
 
     async def run(self) -> None:
         """Read until cancelled."""
-        why = "it ended"
-        try:
-            async for body in self.bodies():
-                self.seen.add(json.loads(body)["sku"])
-        except (aiohttp.ClientError, WebSocketException, grpc.aio.AioRpcError, OSError, EOFError) as error:
-            why = repr(error)
+        why = ""
+        while not why or (self.again and self.open.is_set()):
+            self.ends += bool(why)
+            self.open.clear()
+            why = "it ended"
+            try:
+                async for body in self.bodies():
+                    self.seen.add(json.loads(body)["sku"])
+            except (aiohttp.ClientError, WebSocketException, grpc.aio.AioRpcError, OSError, EOFError) as error:
+                why = repr(error)
         self.ended = f"{type(self).__name__}: {why}"
         self.open.set()
 
@@ -47,7 +57,7 @@ class Events(Stream):
 
     async def bodies(self) -> AsyncIterator[str]:
         timeout = aiohttp.ClientTimeout(total=None)
-        headers = {"accept": "text/event-stream"}
+        headers = {"accept": "text/event-stream", **({"last-event-id": self.cursor} if self.cursor else {})}
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
             session.get(f"http://{self.addresses['public']}/feed", headers=headers) as answer,
@@ -55,18 +65,31 @@ class Events(Stream):
             answer.raise_for_status()
             self.open.set()
             async for line in answer.content:
-                if line.startswith(b"data: "):
-                    yield line.removeprefix(b"data: ").decode()
+                name, _, value = line.decode().rstrip("\n").partition(": ")
+                if name == "id":
+                    self.cursor = value
+                elif name == "data" and "reason" not in (body := json.loads(value)):
+                    yield value
+                elif name == "data":
+                    self.cursor = body.get("cursor", self.cursor)
 
 
 class Frames(Stream):
     """A WebSocket."""
 
     async def bodies(self) -> AsyncIterator[str]:
-        async with connect(f"ws://{self.addresses['live']}/feed", ping_interval=None) as socket:
+        start = f"?start={quote(self.cursor)}" if self.cursor else ""
+        async with connect(f"ws://{self.addresses['live']}/feed{start}", ping_interval=None) as socket:
             self.open.set()
-            async for frame in socket:
-                yield json.dumps(json.loads(frame)["body"])
+            try:
+                while True:
+                    event = json.loads(await socket.recv())
+                    self.cursor = event["cursor"]
+                    yield json.dumps(event["body"])
+            except ConnectionClosed as closed:
+                if found := re.search(r"cursor=(\S+)", closed.rcvd.reason if closed.rcvd is not None else ""):
+                    self.cursor = found[1]
+                raise
 
 
 class Watch(Stream):

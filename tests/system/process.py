@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 import psutil
 
 ROOT = Path(__file__).parents[2]
 COMMAND = Path(sys.executable).with_name("polygate")
+HANDING = Path(__file__).with_name("handing.py")
 PATIENCE_S = 30
 
 _PORT = re.compile(r"(bind: \S*?):\d+(?=[\"\s,}])")
@@ -32,9 +35,16 @@ class Gateway:
     """One `polygate run`. It listens once the constructor returns; `addresses` says where, by the listener's name."""
 
     def __init__(
-        self, config: str, folder: Path, environment: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+        self,
+        config: str,
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+        sockets: Mapping[str, socket.socket] = MappingProxyType({}),
     ) -> None:
-        """`prefix`: the words of a command that runs another one in its own place (strace -D)."""
+        """`prefix`: the words of a command that runs another one in its own place (strace -D). `sockets` are handed over, by the
+        names of their listeners.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.file = folder / "gateway.yaml"
         self.file.write_text(config)
@@ -43,13 +53,16 @@ class Gateway:
         self.addresses: dict[str, str] = {}
         self._spoken = threading.Condition()
         self._ended = False
+        descriptors = [one.fileno() for one in sockets.values()]
+        handing = [sys.executable, HANDING, ",".join(map(str, descriptors)), ":".join(sockets)] if sockets else []
         with self.errors.open("ab") as errors:
             self.process = subprocess.Popen(
-                [*prefix, COMMAND, "run", str(self.file)],
+                [*prefix, *handing, COMMAND, "run", str(self.file)],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
                 cwd=folder,
+                pass_fds=descriptors,
                 env={**os.environ, "POLYGATE_VAR": str(folder), **(environment or {})},
             )
         self._reader = threading.Thread(target=self._read, daemon=True)
