@@ -21,7 +21,7 @@ from gateway.topic.event import EVENT, cursor_of
 from gateway.topic.feed import Feeds, Follower, gone
 from gateway.topic.filter import Filter, Selection
 from gateway.topic.log import Log
-from gateway.topic.opening import OPTIONS, opening_of, place
+from gateway.topic.opening import OPTIONS, opening_of, place, wrong
 from gateway.topic.pouring import Events, Pouring, Terms, Wanted, too_slow
 from gateway.topic.slow import Behind, Slow
 from gateway.topic.subscriber import Places, Subscribers
@@ -149,6 +149,8 @@ class Tail:
             text = "this feed is acknowledged by whoever reads it: come by a WebSocket or by bidirectional gRPC"
             raise CallerError(Reason.NOT_IMPLEMENTED, text)
         asked = await _asked(exchange, self._target, self._known | {"credit"} if talks else self._known)
+        if talks and asked.get("ack"):
+            raise wrong("ack", "is the cursor of no event that was sent here")
         name = self._name.render(call.params, lambda: asked)
         resumed = call.headers.get("last-event-id") if self._places is None else await self._places.open(name, call.id)
         opening = opening_of({**asked, **({"start": resumed} if resumed else {})}, spec.start, snapshot=call.snapshot)

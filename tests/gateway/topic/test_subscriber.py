@@ -201,6 +201,16 @@ async def test_an_acknowledgement_of_what_was_not_sent_here_ends_the_stream(log,
     assert Reason.MALFORMED == caught.value.reason
 
 
+async def test_an_acknowledgement_before_anything_was_sent_is_refused(log, gateway):
+    fill(log, b"0")
+    caller = Caller("")
+    caller.call = Call("1", "grpc", "/feed.v1.Feed/Mine", many=Many.BOTH)
+    caller.said.put_nowait({"subscriber": "ada", "ack": "0:1"})
+    with pytest.raises(CallerError) as caught:
+        await gateway(caller)
+    assert (Reason.MALFORMED, None) == (caught.value.reason, caller.headers)
+
+
 async def test_a_gap_is_acknowledged_as_an_event_is(log, state, gateway):
     fill(log, b"0", b"1", b"2")
     first = Caller()
