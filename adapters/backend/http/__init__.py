@@ -62,6 +62,8 @@ class CallTo(TargetConfig):
     """The server's headers that go back to the caller."""
     sign: Sign | None = None
     """Sign each request (Standard Webhooks), so that the server can tell who sent it, and which of them are one and the same."""
+    reply: Literal["body", "none"] = "body"
+    """What is answered: what the server answers, or nothing. Then any 2xx is a success, whatever its body: for webhooks."""
     stream: Literal["none", "sse", "ndjson"] = "none"
     """How a reply of many messages is written: an event each, or a line each."""
     stream_requests: bool = False
@@ -85,7 +87,9 @@ class CallTo(TargetConfig):
         return value
 
     @model_validator(mode="after")
-    def _signed_whole(self) -> Self:
+    def _fits_together(self) -> Self:
+        if self.reply == "none" and self.stream != "none":
+            raise ValueError("a stream is its replies: reply: none or stream, not both")
         if self.sign is not None and self.stream_requests:
             raise ValueError("a body that is sent piece by piece cannot be signed: sign or stream_requests, not both")
         if self.sign is not None and (taken := HEADERS.intersection((*self.headers, *self.forward))):
@@ -158,7 +162,9 @@ class Config(PeerConfig):
         return self
 
     def posting(self, backend: str, sign: Sign) -> tuple[str, TargetConfig]:
-        path = CallTo(backend=backend, format="bytes", call="POST /{path=**}", forward=(), reply_headers=(), sign=sign)
+        path = CallTo(
+            backend=backend, format="bytes", call="POST /{path=**}", forward=(), reply_headers=(), reply="none", sign=sign
+        )
         return f"{self.url.rstrip('/')}/", path
 
     def connecting(self) -> Http:
@@ -220,6 +226,7 @@ class Http:
             config.timeout,
             _EMPTY.get(target.content_type) if target.contract else None,
             spec.sign.signer() if spec.sign is not None else None,
+            spec.reply == "none",
         )
         return Calling(self._send, self._pool, target, outgoing, reading, manner)
 

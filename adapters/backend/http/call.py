@@ -166,6 +166,8 @@ class Manner:
     empty: bytes | None
     """What a success without a body means, where every call must have a reply."""
     sign: Signer | None
+    ignores: bool
+    """The body of a success is not looked at."""
 
 
 def _body(body: bytes) -> bytes | BytesIO:
@@ -259,7 +261,7 @@ class Calling:
         reading = self._reading
         if not reading.succeeded(response):
             raise reading.refusal(response, body)
-        message = reading.message(response, body) if body else None
+        message = reading.message(response, body) if body and not self._manner.ignores else None
         if message is None and self._manner.empty is not None:
             message = Message(self._manner.empty, self._target.content_type)
         await exchange.accept(reading.head(response, empty=message is None))

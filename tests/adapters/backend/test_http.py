@@ -215,6 +215,7 @@ class TestConfig:
         ("settings", "why"),
         [
             ({"stream_requests": True}, "piece by piece"),
+            ({"reply": "none", "stream": "sse"}, "not both"),
             ({"headers": {"Webhook-Id": "1"}}, "sign sets webhook-id itself"),
             ({"forward": ["webhook-signature"]}, "sign sets webhook-signature itself"),
         ],

@@ -70,6 +70,17 @@ class TestAnswer:
         error = await failed(web.Response(body=b"{}", headers={"content-type": kind}), target("POST /"))
         assert (Reason.BAD_ANSWER, Outcome.UNKNOWN) == (error.reason, outcome_of(error))
 
+    @pytest.mark.parametrize("status", [200, 202, 204])
+    async def test_where_nothing_is_answered_any_success_is_one(self, status: int) -> None:
+        body = None if status == 204 else "<p>thank you</p>"
+        memory = await answered(web.Response(text=body, status=status, content_type="text/html"), target("POST /", reply="none"))
+        assert [] == memory.replies
+        assert memory.headers is not None
+
+    async def test_where_nothing_is_answered_a_refusal_is_one_still(self) -> None:
+        error = await failed(web.Response(text="gone", status=410), target("POST /", reply="none"))
+        assert Reason.BACKEND_FAILED_PRECONDITION == error.reason
+
     async def test_opaque_bytes_come_with_their_type(self) -> None:
         to = replace(target("GET /", format="bytes"), content_type=BYTES)
         memory = await answered(web.Response(body=b"\0\1", content_type="image/png"), to)
