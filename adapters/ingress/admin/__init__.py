@@ -71,6 +71,12 @@ class Admin:
             await runner.cleanup()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await self._answer(request)
+        except GatewayError as error:
+            return _json({"error": error.message}, status=503)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path == RELOAD:
             return await self._reload(request)
         page = self._pages.get(request.path)
@@ -87,10 +93,7 @@ class Admin:
                 body=await asyncio.to_thread(document.body), headers={**_HEADERS, "Content-Type": document.content_type}
             )
         assert page is not None  # noqa: S101  one of the three is there
-        try:
-            return await page()
-        except GatewayError as error:
-            return _json({"error": error.message}, status=503)
+        return await page()
 
     async def _reload(self, request: web.BaseRequest) -> web.Response:
         """Load the config anew. A browser tells of every page that lets it do so: no page may, whoever reads it."""
@@ -98,9 +101,11 @@ class Admin:
             return web.Response(status=405, headers={**_HEADERS, "Allow": "POST"})
         if _FROM_PAGES & {name.lower() for name in request.headers}:
             return _json({"error": "a page in a browser may not do that"}, status=403)
-        if self._view.reload is None:
+        everybody = self._view.everybody
+        reload = self._view.reload if everybody is None else everybody.reload
+        if reload is None:
             return _json({"error": "this gateway was not started from a config that could be loaded anew"}, status=404)
-        told = await self._view.reload()
+        told = await reload()
         body: dict[str, object] = {"outcome": told.outcome}
         if told.outcome == "refused":
             body["problems"] = list(told.problems)

@@ -242,3 +242,43 @@ async def test_the_config_is_loaded_by_post_alone(method):
 async def test_a_gateway_without_a_file_has_nothing_to_load():
     async with asking(view()) as ask:
         assert 404 == (await ask("/reload", "POST"))[0]
+
+
+class Everybody:
+    """Several processes, of which one speaks; or none can be asked."""
+
+    def __init__(self, error=None):
+        self._error = error
+
+    async def _told(self, told):
+        if self._error is not None:
+            raise self._error
+        return told
+
+    async def metrics(self):
+        return await self._told(b"calls_total 7.0\n")
+
+    async def readiness(self, seconds):
+        return await self._told({"ready": False, "backends": {}, "reason": f"asked for {seconds} s"})
+
+    async def reload(self):
+        return await self._told(Reloaded("unchanged"))
+
+
+async def test_of_several_processes_the_one_that_is_asked_answers_for_all():
+    seen = view(good=Backend())
+    seen.everybody = Everybody()
+    seen.reload = lambda: pytest.fail("it was loaded by one alone")
+    async with asking(seen, check_seconds=3) as ask:
+        assert (200, b"calls_total 7.0\n") == (await ask("/metrics"))[::2]
+        assert (503, {"ready": False, "backends": {}, "reason": "asked for 3.0 s"}) == (await ask("/readyz"))[::2]
+        assert (200, {"outcome": "unchanged"}) == (await ask("/reload", "POST"))[::2]
+        assert (200, {"status": "alive"}) == (await ask("/livez"))[::2]
+
+
+async def test_where_the_others_cannot_be_asked_nothing_is_told_that_may_be_wrong():
+    seen = view(good=Backend())
+    seen.everybody = Everybody(BackendError(Reason.UNREACHABLE, "the other workers cannot be asked"))
+    async with asking(seen) as ask:
+        for path, method in (("/metrics", "GET"), ("/readyz", "GET"), ("/reload", "POST")):
+            assert (503, {"error": "the other workers cannot be asked"}) == (await ask(path, method))[::2]
