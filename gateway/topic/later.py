@@ -161,8 +161,9 @@ class Keeper:
 
     async def _first(self) -> Offsets:
         """The place of the first question without an answer; the end where there is none."""
-        kept = await self.state.all(name_of(self._backend, ""))
+        # In this order: whoever asks after we have looked is answered behind the end.
         starts, ends = await self._log.starts(self._topic), await self._log.ends(self._topic)
+        kept = await self.state.all(name_of(self._backend, ""))
         places = [
             offsets_of(one.place)
             for one in map(read, kept.values())

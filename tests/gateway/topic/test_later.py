@@ -227,6 +227,29 @@ async def test_a_reply_topic_that_cannot_be_read_for_a_while_is_read_on_from_whe
         assert b'{"price":9}' == await fetched(gateway, secret)
 
 
+async def test_a_question_that_is_asked_while_a_gateway_starts_is_not_missed_by_it(log, kept):
+    ends, calls, starting, go_on = log.ends, [], asyncio.Event(), asyncio.Event()
+
+    async def slow(topic):
+        calls.append(topic)
+        # The first is for the topic's reader, the second for where to begin.
+        if len(calls) == 2:
+            starting.set()
+            await go_on.wait()
+        return await ends(topic)
+
+    async with asker(log, kept) as gateway:
+        await gateway.later()
+        log.ends = slow
+        async with asker(log, kept) as other:
+            await starting.wait()
+            secret = await gateway.later()
+            gateway.topics._later._running["answered"].cancel()
+            reply(log, await asked(log, 1))
+            go_on.set()
+            assert b'{"price":9}' == await fetched(other, secret)
+
+
 async def test_where_retention_has_taken_replies_away_that_is_told_and_the_others_are_kept(log, kept, caplog):
     async with asker(log, kept) as gateway:
         secrets = [await gateway.later() for _ in range(2)]
