@@ -139,7 +139,7 @@ async def test_a_bad_file_is_told_to_whoever_had_it_loaded(own_shop: Shop) -> No
     own_shop.gateway.file.write_text("oops")
     own_shop.gateway.process.send_signal(signal.SIGHUP)
     async with asyncio.timeout(20):
-        while "a config is a mapping" not in own_shop.gateway.errors.read_text():
+        while "a config is a mapping" not in own_shop.gateway.errors.read_text():  # noqa: ASYNC110  another process writes it
             await asyncio.sleep(0.05)
     assert 200 == (await curl(f"{own_shop.rest}/stock/tea")).status
 
