@@ -239,7 +239,9 @@ async def test_a_question_that_is_asked_while_a_gateway_starts_is_not_missed_by_
         return await ends(topic)
 
     async with asker(log, kept) as gateway:
-        await gateway.later()
+        first = await gateway.later()
+        reply(log, await asked(log))
+        await fetched(gateway, first)
         log.ends = slow
         async with asker(log, kept) as other:
             await starting.wait()
