@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+import gateway.cli  # noqa: F401  with every part of the gateway: each makes its metrics known where it is loaded
 from gateway import registry
 from gateway.document import installed, schema
 from gateway.file import FileConfig
