@@ -31,6 +31,8 @@ class Verdict:
     """The record is done with once all of these are written, acknowledged."""
 
     fate: str
+    id: str
+    """Of the last try, for whoever asks about it."""
     writes: deque[tuple[str, Message, int | None]] = field(default_factory=deque)
     """Topic, record and, where that is asked for, partition each. What is written is taken off, so that another try does not
     write it again.

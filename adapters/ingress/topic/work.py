@@ -20,9 +20,9 @@ from adapters.ingress.topic.verdict import (
     problem_of,
 )
 from gateway.breaker import Breaker
-from gateway.errors import BackendError, GatewayError, Reason, RetryAfter
+from gateway.errors import BackendError, CallerError, GatewayError, Reason, RetryAfter
 from gateway.exchange import Handler
-from gateway.message import Message
+from gateway.message import PROBLEM, Message
 from gateway.metric import Counter
 from gateway.port import Record, Source, Turn, View
 
@@ -87,7 +87,7 @@ class Work:
                 try:
                     if verdict is None:
                         verdict = await self._tried(record, endpoint.handler, breaker, tries + 1)
-                    await self._written(verdict)
+                    await self._written(record, verdict)
                 except GatewayError as error:
                     if self._leaving:
                         raise
@@ -116,7 +116,7 @@ class Work:
             if not last and not is_poison(error):
                 raise
             return self._given_up(record, error, number, exchange.call.id)
-        return Verdict(DELIVERED, self._replies(record, exchange.reply))
+        return Verdict(DELIVERED, exchange.call.id, self._replies(record, exchange.reply))
 
     def _given_up(self, record: Record, error: GatewayError, number: int, exchange_id: str) -> Verdict:
         """Whoever asked is told; the record is kept where there is a place for it, so that it never stops those behind it."""
@@ -127,7 +127,7 @@ class Work:
         log.warning("%s: %s %s: %s", self._terms.listener, place_of(record), kept, error.message)
         if where is not None:
             replies.appendleft((where, letter(record, error, number), None))
-        return Verdict(fate, replies)
+        return Verdict(fate, exchange_id, replies)
 
     def _replies(self, record: Record, reply: Message | None) -> deque[tuple[str, Message, int | None]]:
         """A record that asks for its reply on a topic that the config does not list gets none."""
@@ -140,18 +140,30 @@ class Work:
             return deque()
         return deque(((topic, self._terms.names.reply(record, reply), partition),))
 
-    async def _written(self, verdict: Verdict) -> None:
+    async def _written(self, record: Record, verdict: Verdict) -> None:
         writes = verdict.writes
         while writes:
             topic, message, partition = writes[0]
             try:
-                await self._source.produce(topic, message, partition)
-            except BackendError as error:
-                if partition is None or error.reason is not Reason.REFUSED:
+                await self._produced(topic, message, partition)
+            except CallerError as error:
+                if message.content_type == PROBLEM or topic == self._terms.dead_letter:
                     raise
-                # Whoever asked for a partition that the topic does not have reads all of it, or none.
-                await self._source.produce(topic, message)
-            writes.popleft()
+                # A reply that can never be written: it is too large. Whoever asked is told that in its place.
+                log.warning("%s: the reply to %s is none: %s", self._terms.listener, place_of(record), error.message)
+                problem = self._terms.names.reply(record, problem_of(error, verdict.id))
+                writes[0] = (topic, problem, partition)
+            else:
+                writes.popleft()
+
+    async def _produced(self, topic: str, message: Message, partition: int | None) -> None:
+        try:
+            await self._source.produce(topic, message, partition)
+        except BackendError as error:
+            if partition is None or error.reason is not Reason.REFUSED:
+                raise
+            # Whoever asked for a partition that the topic does not have reads all of it, or none.
+            await self._source.produce(topic, message)
 
 
 def _was_sent(error: GatewayError, breaker: Breaker | None) -> bool:

@@ -107,6 +107,21 @@ async def test_a_record_waits_until_its_dead_letter_is_written_and_is_not_tried_
     assert (1, ["dead", "answered"], 1) == (len(tries), [topic for topic, _ in source.produced], source.done)
 
 
+async def test_a_reply_that_is_too_large_is_told_to_be_and_holds_up_nothing():
+    tries = []
+    async with listening(failing(tries=tries)) as source:
+        source.failures += [CallerError(Reason.TOO_LARGE, "the record is too large")]
+        await source.deliver(record(**ASKING))
+    ((topic, message),) = source.produced
+    assert (1, "answered", PROBLEM, "too_large", "c-1") == (
+        len(tries),
+        topic,
+        message.content_type,
+        message.headers.get(ERROR),
+        message.headers.get(CORRELATION),
+    )
+
+
 async def test_a_letter_that_is_written_is_not_written_again_because_the_reply_is_not():
     async with listening(always(POISON), dead_letter="dead") as source:
         produce = source.produce
