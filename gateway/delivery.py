@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from gateway.metric import Gauge
+from gateway.metric import Counter, Gauge
 from gateway.port import Deliver, Record, Subscription
 from gateway.task import Tasks
 
@@ -23,6 +23,7 @@ log = logging.getLogger("polygate")
 LAG = Gauge(
     "polygate_topic_lag", "Records of a partition that its listener is not done with yet.", "listener", "topic", "partition"
 )
+DROPPED = Counter("polygate_topic_dropped", "Records that retention took before they were delivered.", "listener", "topic")
 
 # A delivery that raises is a defect or an end: what a listener knows how to try again, it tries again itself.
 AGAIN_S = (0.1, 5.0)

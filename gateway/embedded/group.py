@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
-from gateway.delivery import LAG, Delivery
+from gateway.delivery import DROPPED, LAG, Delivery
 from gateway.embedded.commits import Commits
 from gateway.embedded.log import LocalLog
 from gateway.embedded.topic import Partition
@@ -80,6 +80,7 @@ class _Consumer:
     ) -> None:
         self._log = source
         self._partition = partition
+        self._listener = subscription.listener
         self._at = at
         self.name = f"{partition.topic.name}/{partition.number}"
         self._noted = at
@@ -105,6 +106,7 @@ class _Consumer:
                 await self._follow()
             except Exception as error:
                 if self._at < self._partition.start:
+                    DROPPED.add(self._partition.start - self._at, self._listener, self._partition.topic.name)
                     log.warning("%s: %d to %d were dropped undelivered", self.name, self._at, self._partition.start - 1)
                     self._at = self._partition.start
                     continue

@@ -13,12 +13,12 @@ from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition, errors
 
-from adapters.backend.kafka.cluster import LATEST, Cluster
+from adapters.backend.kafka.cluster import EARLIEST, LATEST, Cluster
 from adapters.backend.kafka.mark import mark, marked
 from adapters.backend.kafka.record import record_of
 from adapters.backend.kafka.sticky import sticky
 from adapters.backend.kafka.wire import AWAY, Settings, end
-from gateway.delivery import LAG, Delivery
+from gateway.delivery import DROPPED, LAG, Delivery
 from gateway.errors import GatewayError
 from gateway.port import Deliver, Subscription
 from gateway.task import Tasks
@@ -166,6 +166,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
         self._stack = AsyncExitStack()
         self._consumer: AIOKafkaConsumer | None = None
         self._term: Term | None = None
+        self._failed: Exception | None = None
         self._tried = asyncio.Event()
         # For as long as it is a member, through every connection: what it had is what it should get again.
         self._sticky = sticky()
@@ -204,7 +205,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
         consumer = AIOKafkaConsumer(
             **self._settings.client,
             group_id=self._subscription.group,
-            auto_offset_reset=self._subscription.start,
+            # For a group that retention has overtaken; where a new one starts, it is told. By `latest` the former would skip all.
+            auto_offset_reset="earliest",
             enable_auto_commit=False,
             isolation_level="read_committed",
             fetch_max_bytes=FETCH_BYTES,
@@ -221,12 +223,14 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
             self._consumer = consumer
             consumer.subscribe(self._subscription.topics, listener=self)
             while True:
+                if self._failed is not None:
+                    raise self._failed
                 found = await consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
                 if found and self._term is not None:
                     self._term.take(found)
         finally:
+            self._consumer = self._failed = None
             await self._finish(self._settings.stop_s)
-            self._consumer = None
             await end(consumer.stop, consumer._client.close, self._settings.stop_s)  # noqa: SLF001  `stop` alone may hang
 
     async def _finish(self, grace: float) -> bool:
@@ -242,31 +246,45 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """Called by the library after a rebalance, before a record is fetched."""
-        if self._consumer is None:
+        consumer = self._consumer
+        if consumer is None:
             return
+        # A record that came before the term has begun would be passed over.
+        consumer.pause(*assigned)
         # The library has this for its assignment, and forgets to call it (aiokafka issue 1176).
-        self._sticky.on_generation_assignment(self._consumer._coordinator.generation)  # noqa: SLF001
-        known = await self._known(self._consumer, assigned)
-        if self._subscription.start == "latest":
-            await self._settle(self._consumer, [one for one, (offset, _) in known.items() if offset < 0])
-        self._term = Term(self._consumer, self._cluster, self._subscription, self._deliver, known)
-        self._tried.set()
-
-    async def _known(self, consumer: AIOKafkaConsumer, assigned: set[TopicPartition]) -> Known:
-        """What the group has committed of these; nothing where that cannot be had now: more may be delivered again then."""
+        self._sticky.on_generation_assignment(consumer._coordinator.generation)  # noqa: SLF001
         try:
             async with asyncio.timeout(self._settings.request_s):
-                # The library's own `committed` leaves out what is said with an offset.
-                found = await consumer._coordinator.fetch_committed_offsets(assigned)  # noqa: SLF001
-        except AWAY as error:
-            log.warning("group %s does not know what is done with already: %r", self._subscription.group, error)
-            return {}
+                known = await self._known(consumer, assigned)
+                if self._subscription.start == "latest":
+                    await self._settle(consumer, [one for one, (offset, _) in known.items() if offset < 0])
+        except (*AWAY, GatewayError) as error:
+            # The library would only log it.
+            self._failed = error
+            return
+        if consumer == self._consumer:
+            self._term = Term(consumer, self._cluster, self._subscription, self._deliver, known)
+            consumer.resume(*assigned)
+            self._tried.set()
+
+    async def _known(self, consumer: AIOKafkaConsumer, assigned: set[TopicPartition]) -> Known:
+        """What the group has committed of these. What retention has taken since is counted."""
+        # The library's own `committed` leaves out what is said with an offset.
+        found = await consumer._coordinator.fetch_committed_offsets(assigned)  # noqa: SLF001
+        starts = {topic: await self._cluster.offsets(topic, EARLIEST) for topic in {one.topic for one in found}}
+        for one, committed in found.items():
+            dropped = starts[one.topic].get(one.partition, 0) - committed.offset
+            if dropped > 0:
+                DROPPED.add(dropped, self._subscription.listener, one.topic)
+                log.warning("%s %d: %d records from %d on were dropped undelivered", *one, dropped, committed.offset)
         return {one: (found[one].offset, found[one].metadata) if one in found else (-1, "") for one in assigned}
 
     async def _settle(self, consumer: AIOKafkaConsumer, fresh: Sequence[TopicPartition]) -> None:
-        """Commit where a new group begins: it would else begin anew, further on, if it ended before its first record."""
-        try:
-            async with asyncio.timeout(self._settings.request_s):
-                await consumer.commit({one: await consumer.position(one) for one in fresh})
-        except AWAY as error:
-            log.warning("group %s has no place of its own yet: %r", self._subscription.group, error)
+        """Start a new group at the end, and commit that: it would else start anew, further on, if it ended before its first
+        record.
+        """
+        if fresh:
+            ends = await consumer.end_offsets(fresh)
+            for one, end_ in ends.items():
+                consumer.seek(one, end_)
+            await consumer.commit(ends)

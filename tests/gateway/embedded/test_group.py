@@ -8,7 +8,7 @@ import pytest
 
 from adapters.backend.local import Config
 from gateway import delivery
-from gateway.delivery import LAG
+from gateway.delivery import DROPPED, LAG
 from gateway.errors import BackendError, CallerError, Reason
 from gateway.message import Message
 from gateway.port import Ahead, Subscription
@@ -142,8 +142,9 @@ async def test_a_group_that_retention_has_overtaken_goes_on_with_what_is_left(ca
         async with asyncio.timeout(10):
             while (await local.starts("t"))[0] < 8:  # noqa: ASYNC110  retention tells nobody
                 await asyncio.sleep(0)
-        async with local.consuming(ONE, seen):
+        async with local.consuming(Subscription(("t",), "g", listener="late"), seen):
             await seen.reach(3)
+    assert 7 == DROPPED.values()["late", "t"]
     assert [0, 8, 9] == [record.offset for record in seen.records]
     assert "t/0: 1 to 7 were dropped undelivered" in caplog.text
 

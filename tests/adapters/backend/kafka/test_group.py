@@ -7,8 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.errors import RequestTimedOutError
 
 from adapters.backend.kafka import Config, group
+from gateway.delivery import DROPPED
 from gateway.message import Message
 from gateway.port import Record, Subscription
 from tests.contract.log import PATIENCE_S, Seen, fill, soon, trying
@@ -229,3 +233,56 @@ async def test_a_group_whose_member_is_named_twice_loses_nothing(kafka, log, new
         for number in range(20):
             await log.append(topic, Message(b"%d" % number), soon(), partition=number % 2)
         await until(lambda: len({record.body for record in seen.records}) == 20)
+
+
+@pytest.mark.parametrize("start", ["earliest", "latest"])
+async def test_a_group_that_retention_has_overtaken_goes_on_with_what_is_left_and_counts_the_rest(kafka, log, new_topic, start):
+    topic = await new_topic()
+    subscription = Subscription((topic,), f"{topic}-g", start, listener="late")
+    seen = Seen()
+    async with log.consuming(subscription, seen) as member:
+        await until(lambda: bool(parts(member)) and member._term is not None)
+        await fill(log, topic, 3)
+        await seen.reach(3)
+    await fill(log, topic, 7)
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=8)})
+    await admin.close()
+    async with log.consuming(subscription, seen):
+        await seen.reach(5)
+    assert [0, 1, 2, 8, 9] == [record.offset for record in seen.records]
+    assert 5 == DROPPED.values()["late", topic]
+
+
+async def test_no_record_is_passed_over_while_a_member_finds_out_what_is_done_with(log, new_topic, monkeypatch):
+    topic = await new_topic(partitions=2)
+    await asyncio.gather(*(log.append(topic, Message(b"%d" % number), soon(), partition=number % 2) for number in range(100)))
+    known = group.Member._known
+
+    async def slowly(*given):
+        await asyncio.sleep(1)
+        return await known(*given)
+
+    monkeypatch.setattr(group.Member, "_known", slowly)
+    seen = Seen()
+    async with log.consuming(Subscription((topic,), f"{topic}-g"), seen):
+        await seen.reach(100)
+    assert list(range(100)) == sorted(int(record.body) for record in seen.records)
+
+
+async def test_a_member_that_cannot_find_out_what_is_done_with_tries_again(log, new_topic, monkeypatch):
+    topic = await new_topic()
+    await fill(log, topic, 3)
+    known = group.Member._known
+    failures = iter(range(2))
+
+    async def failing(*given):
+        if next(failures, None) is not None:
+            raise RequestTimedOutError
+        return await known(*given)
+
+    monkeypatch.setattr(group.Member, "_known", failing)
+    seen = Seen()
+    async with log.consuming(Subscription((topic,), f"{topic}-g"), seen):
+        assert [b"0", b"1", b"2"] == await seen.reach(3)
