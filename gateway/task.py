@@ -55,6 +55,7 @@ async def in_thread(work: Callable[[], T], name: str) -> T:
             done.set_result(result)  # type: ignore[arg-type]  # there is one where there is no error
 
     def run() -> None:
+        found: tuple[T | None, BaseException | None]
         try:
             found = (work(), None)
         except BaseException as error:  # noqa: BLE001  it is raised again where it is waited for
