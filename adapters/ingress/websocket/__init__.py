@@ -123,6 +123,7 @@ class WebSocket:
         self._view = view
         self._tasks: Tasks
         self._wires: set[Wire] = set()
+        self._draining = False
         self._emptied = asyncio.Event()
         self._talks: dict[ServerConnection, Conversation] = {}
         self._subprotocols = tuple(dict.fromkeys((*config.subprotocols, SUBPROTOCOL)))
@@ -170,7 +171,7 @@ class WebSocket:
 
     async def _server(self, listening: socket.socket, context: ssl.SSLContext | None) -> Server:
         config = self._config
-        return await serve(
+        server = await serve(
             self._converse,
             sock=listening,
             process_request=self._open,
@@ -186,6 +187,9 @@ class WebSocket:
             ssl=context,
             backlog=BACKLOG,
         )
+        # It would refuse each handshake that is under way when it stops listening: see `_drain`.
+        server.is_serving = lambda: True  # type: ignore[method-assign]
+        return server
 
     # A connection
 
@@ -302,6 +306,8 @@ class WebSocket:
         talk = self._talks[wire]
         wire.opened()
         talk.open()
+        if self._draining:
+            talk.drain()
         await asyncio.wait([talk.task])
         ending = talk.outcome()
         await wire.finish(ending.code, ending.reason)
@@ -309,15 +315,18 @@ class WebSocket:
     # The end
 
     async def _drain(self) -> None:
-        """Close what is open, one after the other, within the time that there is."""
+        """Close what is open, one after the other, within the time that there is. Who was let in at the last moment may open
+        first, and is closed then: a refused handshake would look like an outage.
+        """
         loop = asyncio.get_running_loop()
         until = self._view.drain_until or loop.time()
         left = max(0.0, until - loop.time())
         # The last moments are for the closing handshakes.
         last = until - min(LINGER_S, left / 4)
+        self._draining = True
         for wire in list(self._wires):
-            wire.turn_away()
-        talks = list(self._talks.values())
+            loop.call_later(min(LINGER_S, left / 4), self._turn_away, wire)
+        talks = [talk for talk in self._talks.values() if talk.is_open]
         gap = min(DRAIN_GAP_S, (last - loop.time()) / (2 * len(talks) + 1))
         for talk in talks:
             if not talk.task.done():
@@ -336,3 +345,9 @@ class WebSocket:
                     await self._emptied.wait()
         for wire in list(self._wires):
             wire.transport.abort()
+
+    def _turn_away(self, wire: Wire) -> None:
+        wire.turn_away()
+        talk = self._talks.get(wire)
+        if talk is not None and not talk.is_open and not talk.task.done():
+            talk.drain()

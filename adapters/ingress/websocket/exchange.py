@@ -75,6 +75,10 @@ class Conversation(Exchange):
             await handler(self)
         except GatewayError as error:
             self.error = error
+        except asyncio.CancelledError:
+            if self._ending is not None and not self.decided.is_set():
+                self.error = GatewayError(Reason.OVERLOADED, "the gateway is stopping")
+            raise
         finally:
             self.decided.set()
 
@@ -114,6 +118,11 @@ class Conversation(Exchange):
             await asyncio.sleep(0)
 
     # The listener's side
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the 101 is out."""
+        return self._open
 
     def open(self) -> None:
         """The 101 is out."""

@@ -642,6 +642,19 @@ async def test_a_handshake_under_way_when_the_listener_drains_is_503():
     await silent.close()
 
 
+async def test_a_caller_that_was_let_in_at_the_last_moment_opens_and_is_closed_with_1012():
+    view = serving(each(echo))
+    async with WebSocketDriver().listening(view) as address:
+        late = await Raw.connect(address)
+        async with client(address):
+            pass  # the first is let in before the second
+        stop(view, PATIENCE_S)
+        asyncio.get_running_loop().call_later(0.05, late.send, request())
+    assert 101 == (await late.http()).status
+    assert (CLOSE, (1012).to_bytes(2, "big") + b"restarting") == await late.frame()
+    await late.close()
+
+
 async def test_a_caller_that_does_not_answer_the_close_does_not_hold_the_drain_up():
     async def handler(exchange):
         await exchange.accept()
