@@ -18,6 +18,7 @@ from gateway.plan import Plan, plan
 from gateway.port import Reloaded
 from gateway.server import Gateway, StartError
 from gateway.source import ConfigError, Inputs, Problem, look, path_text
+from gateway.systemd import notify, reloading
 from gateway.task import Tasks, in_thread
 
 log = logging.getLogger("polygate")
@@ -86,9 +87,12 @@ class Reloads:
 
     async def _loading(self, gateway: Gateway, done: asyncio.Future[Reloaded]) -> None:
         result = Reloaded("stopping")
+        reloading()
         try:
             result = await self._load(gateway)
         finally:
+            if not self._stopping:
+                notify("READY=1")
             self._running = False
             done.set_result(_counted(result))
         if self._again:
