@@ -26,6 +26,8 @@ class Fault:
     modes: tuple[str, ...] = ("broker",)
     streams: bool = False
     """Whether callers read the topic all the while, whose streams must not end."""
+    workers: int = 1
+    """How many processes the gateway is."""
     held: bool = False
     """Whether the sockets of the gateway's listeners outlive it; streams are then gone on with by others."""
     disk_mib: int = 0
@@ -203,6 +205,15 @@ async def restart(rig: Rig) -> None:
     await rig.pause(0.3, 0.6)
 
 
+async def kill_worker(rig: Rig) -> None:
+    """Kill -9 of one worker of several, three times; another takes its place."""
+    for number in range(1, 4):
+        await rig.pause(0.5, 1.5)
+        await asyncio.to_thread(rig.random.choice(rig.workers()).kill)
+        await rig.restarted(number)
+    await rig.pause(0.3, 0.6)
+
+
 RESTARTS = 3
 """In one run: 20 seeds make 60 of them."""
 RELOADS = 10
@@ -227,6 +238,7 @@ FAULTS = {
         Fault("consumer-killed", kill_gateway, ("kafka", "local"), ("through",)),
         Fault("reload", reload, ("kafka", "local"), ("broker", "none"), streams=True),
         Fault("rolling-restart", restart, ("kafka", "local"), ("broker", "stored", "none"), streams=True, held=True),
+        Fault("kill-worker", kill_worker, ("kafka",), ("broker", "stored", "once"), workers=2),
         Fault("disk-full", fill_disk, ("local", "kafka"), ("broker", "once", "stored"), disk_mib=2),
         Fault("fdatasync-fails", fail_sync, ("local", "kafka"), ("broker", "once", "stored")),
         Fault("clock-steps", step_clock, ("kafka", "local"), ACKS),

@@ -18,6 +18,7 @@ from typing import Self
 from uuid import uuid4
 
 import aiohttp
+import psutil
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from tests.chaos.caller import Writer
@@ -79,6 +80,8 @@ class Rig:
     """Where the gateway's files are, unless in the folder of the run."""
     prefix: Sequence[str] = ()
     """What the next gateway is started by."""
+    number: int = 1
+    """Of how many workers a gateway is."""
     held: bool = False
     """Whether the sockets of its listeners outlive it: callers are never refused then."""
     environment: dict[str, str] = field(default_factory=dict)
@@ -130,10 +133,12 @@ class Rig:
         if through:
             routes += ONWARD.format(topic=self.topic)
         routes += FEED.format(topic=self.topic)
+        state = f"path: {self.files}/state.db" if self.number == 1 else f"backend: log, topic: {self.topic}.state"
         return (
-            f"contracts: [{ROOT}/protos/shop.binpb]\nlisteners:\n{listeners}\nbackends:\n  log: {backend}\n"
+            f"workers: {self.number}\ncontracts: [{ROOT}/protos/shop.binpb]\n"
+            f"listeners:\n{listeners}\nbackends:\n  log: {backend}\n"
             f"policies: [{{kind: deadline, seconds: {DEADLINE_S}}}, {{kind: observe, log: none}}]\n"
-            f"state: {{path: {self.files}/state.db}}\nspool: {{path: {self.files}/spool.db}}\nroutes:\n{routes}\n"
+            f"state: {{{state}}}\nspool: {{path: {self.files}/spool.db}}\nroutes:\n{routes}\n"
         )
 
     @property
@@ -172,6 +177,17 @@ class Rig:
             self.troubles.append(f"a gateway ended with {code}")
         if self.broker is None:
             await self.start()
+
+    def workers(self) -> list[psutil.Process]:
+        """The workers of the gateway that runs."""
+        return psutil.Process(self.gateway.process.pid).children()
+
+    async def restarted(self, number: int) -> None:
+        """Until so many workers have had another in their place, and all are ready."""
+        while sum((await self.metrics())["polygate_worker_restarts_total"].values()) < number:  # noqa: ASYNC110  of another process
+            await asyncio.sleep(0.1)
+        while (await self.ask("GET", "/readyz"))[0] != 200:  # noqa: ASYNC110  of another process
+            await asyncio.sleep(0.1)
 
     async def another(self) -> Gateway:
         """Start one more, elsewhere, of the same group."""
@@ -274,7 +290,9 @@ class Rig:
         if len(self.gateways) == 1 and not dropped <= result.dropped <= dropped + unknown:
             counted = f"{dropped} were counted as dropped and {unknown} as unknown"
             result.strange.append(f"of what was accepted {counted}, and {result.dropped} are missing")
-        if self.held and (refused := [one for one in self.attempts if one.told is Told.REFUSED and "-grpc-" not in one.writer]):
+        if (self.held or self.number > 1) and (
+            refused := [one for one in self.attempts if one.told is Told.REFUSED and "-grpc-" not in one.writer]
+        ):
             result.strange.append(f"{len(refused)} callers were refused, as {refused[0]}")
         result.strange += self.troubles
         if code:

@@ -57,7 +57,7 @@ async def once(fault: Fault, backend: str, seed: int, brokers: Brokers) -> Verdi
     if broker is not None:
         await asyncio.to_thread(broker.mend)
     disk = Disk(fault.disk_mib) if fault.disk_mib else None
-    async with asyncio.timeout(RUN_S), Rig(seed, modes, broker, proxy, disk=disk, held=fault.held) as rig:
+    async with asyncio.timeout(RUN_S), Rig(seed, modes, broker, proxy, disk=disk, held=fault.held, number=fault.workers) as rig:
         async with asyncio.TaskGroup() as group:
             if fault.streams:
                 await rig.follow(group)
