@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import uvloop
 
-from benchmarks import codec, fanout, load, spool, start, subscribers
+from benchmarks import codec, fanout, load, overload, spool, start, subscribers
 from benchmarks.load import Load
 from benchmarks.peers import STREAMED
 from benchmarks.processes import Server, gateway, peer
@@ -197,7 +197,9 @@ def main() -> int:
     """Run what was asked for; 1 where a goal was missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "names", nargs="*", help="only rows whose name holds one of these; also: codec, core, fanout, spool, start, subscribers"
+        "names",
+        nargs="*",
+        help="only rows whose name holds one of these; also: codec, core, fanout, overload, spool, start, subscribers",
     )
     parser.add_argument("--quick", action="store_true", help="one short round each: for a look, not for publishing")
     options = parser.parse_args()
@@ -226,6 +228,8 @@ def main() -> int:
                 good &= measure(pair, ours, quick=options.quick)
     for alone in [one for name, one in (("fanout", fanout), ("subscribers", subscribers)) if wanted(name)]:
         alone.main(quick=options.quick)
+    if wanted("overload"):
+        good &= overload.main()
     if wanted("spool"):
         good &= spool.main(quick=options.quick)
     if wanted("start"):

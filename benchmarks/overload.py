@@ -149,7 +149,8 @@ async def _measured(server: Server) -> bool:
         seen.waits.sort()
         last = seen.waits[len(seen.waits) * 99 // 100] * 1000 if seen.waits else 0.0
         print(
-            f"overload, {times} x {best:.0f}/s: {goodput:.0f}/s in time, {ratio:.2f} of the best, {work:.2f} of its work {verdict}; "
+            f"overload, {times} x {best:.0f}/s: {goodput:.0f}/s in time, {ratio:.2f} of the best {verdict}; "
+            f"{work:.2f} of the best's work for a second of the processor; "
             f"late {seen.late}, refused {seen.refused}, not sent {round(best * times * SECONDS) - seen.sent}; "
             f"99 % within {last:.0f} ms; admin answered in {spoke * 1000:.0f} ms; RSS {server.rss():.0f} MiB",
             flush=True,
