@@ -216,6 +216,14 @@ class LogContract:
         assert [b"0", b"1", b"2", b"3"] == [held[place.topic, place.partition, place.offset] for place in places]
         assert [b"before", b"0", b"3"] == [held[at] for at in sorted(at for at in held if at[0] == one)]
 
+    async def test_several_records_are_of_the_time_at_which_they_were_written(self, log, new_topic):
+        topic = await new_topic()
+        before = await log.append(topic, Message(b"before"), soon())
+        (place,) = await log.append_all([Post(topic, Message(b"x"))], soon())
+        assert before.timestamp <= place.timestamp <= before.timestamp + PATIENCE_S * 1000
+        async with log.reading(topic, {0: place.offset}) as reader:
+            assert [place.timestamp] == [record.timestamp for record in await take(reader, 1)]
+
     async def test_several_records_at_once_may_come_from_many(self, log, new_topic):
         topic = await new_topic()
         batches = [[Post(topic, Message(b"%d-%d" % (number, place))) for place in range(3)] for number in range(20)]

@@ -13,7 +13,7 @@ from aiokafka import errors
 from adapters.backend.kafka.batch import AGAIN, TOO_LARGE, InvalidRecordError
 from adapters.backend.kafka.cluster import Cluster
 from adapters.backend.kafka.courier import LATE, pause
-from adapters.backend.kafka.sending import Budget, Sending
+from adapters.backend.kafka.sending import Budget, Sending, milliseconds
 from adapters.backend.kafka.transaction import TIMEOUT_S, Producer, Refused
 from adapters.backend.kafka.wire import AWAY, REFUSALS, Settings
 from gateway.errors import BackendError, CallerError, GatewayError, Reason
@@ -87,7 +87,9 @@ class Transactions:
         if deadline <= loop.time():
             raise BackendError(Reason.TIMED_OUT, "the deadline passed before the records could be sent")
         sendings = [(Sending(post.message, route), post) for post in posts]
+        now = milliseconds()
         for one, _ in sendings:
+            one.timestamp = now
             if one.size > self._settings.record:
                 raise CallerError(Reason.TOO_LARGE, f"a record of this topic holds at most {self._settings.record} bytes")
         try:

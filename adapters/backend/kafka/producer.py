@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from contextlib import AsyncExitStack, suppress
 from typing import Self
 
@@ -18,7 +17,7 @@ from aiokafka import errors
 from adapters.backend.kafka.cluster import Cluster, Leaders
 from adapters.backend.kafka.courier import Couriers, pause
 from adapters.backend.kafka.record import HEADER_OVERHEAD, RECORD_OVERHEAD
-from adapters.backend.kafka.sending import Budget, Door, Lane, Lanes, Sending, chosen_by
+from adapters.backend.kafka.sending import Budget, Door, Lane, Lanes, Sending, chosen_by, milliseconds
 from adapters.backend.kafka.wire import TROUBLES, Settings
 from gateway.errors import BackendError, CallerError, Reason, translating
 from gateway.message import Message
@@ -265,8 +264,7 @@ class Writer:
             self._doubt(lane.topic)
         one.lane = lane
         one.since = now
-        # Ours to the millisecond.
-        one.timestamp = int(time.time() * 1000)
+        one.timestamp = milliseconds()
         one.place = self._loop.create_future()
         one.slot = self._slot(deadline, now)
         one.slot.add(one)

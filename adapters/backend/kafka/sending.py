@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,6 +33,11 @@ _hash_of_short = lru_cache(4096)(murmur2)
 def chosen_by(key: bytes, partitions: int) -> int:
     """The partition of a key, as Kafka's own default partitioner chooses it."""
     return int((_hash_of_short(key) if len(key) <= SHORT_KEY else murmur2(key)) & _POSITIVE) % partitions
+
+
+def milliseconds() -> int:
+    """The time that a record is of: our own to the millisecond, since 1970."""
+    return int(time.time() * 1000)
 
 
 class Identity(NamedTuple):
