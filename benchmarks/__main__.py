@@ -193,13 +193,43 @@ def broker() -> Iterator[bool]:
         yield True
 
 
+def _unjudged(run: Callable[..., object]) -> Callable[..., bool]:
+    """A measurement without a goal."""
+
+    def unjudged(*, quick: bool) -> bool:
+        run(quick=quick)
+        return True
+
+    return unjudged
+
+
+def _whole(run: Callable[[], bool]) -> Callable[..., bool]:
+    """One that has no short form."""
+
+    def whole(*, quick: bool) -> bool:
+        del quick
+        return run()
+
+    return whole
+
+
+ALONE: dict[str, Callable[..., bool]] = {
+    "fanout": _unjudged(fanout.main),
+    "subscribers": _unjudged(subscribers.main),
+    "overload": _whole(overload.main),
+    "spool": spool.main,
+    "start": _whole(start.main),
+}
+"""What is measured by itself."""
+
+
 def main() -> int:
     """Run what was asked for; 1 where a goal was missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "names",
         nargs="*",
-        help="only rows whose name holds one of these; also: codec, core, fanout, overload, spool, start, subscribers",
+        help=f"only rows whose name holds one of these; also: codec, core, {', '.join(ALONE)}",
     )
     parser.add_argument("--quick", action="store_true", help="one short round each: for a look, not for publishing")
     options = parser.parse_args()
@@ -226,14 +256,9 @@ def main() -> int:
                 good = False
             else:
                 good &= measure(pair, ours, quick=options.quick)
-    for alone in [one for name, one in (("fanout", fanout), ("subscribers", subscribers)) if wanted(name)]:
-        alone.main(quick=options.quick)
-    if wanted("overload"):
-        good &= overload.main()
-    if wanted("spool"):
-        good &= spool.main(quick=options.quick)
-    if wanted("start"):
-        good &= start.main()
+    for name, run in ALONE.items():
+        if wanted(name):
+            good &= run(quick=options.quick)
     return 0 if good else 1
 
 
