@@ -152,9 +152,19 @@ class Embedded:
         return await self._log.append(topic, message, deadline, partition=partition, route=route)
 
     async def admit(
-        self, topic: str, message: Message, deadline: float, *, partition: int | None = None, route: str = ""
+        self,
+        topic: str,
+        message: Message,
+        deadline: float,
+        *,
+        partition: int | None = None,
+        route: str = "",
+        ended: Callable[[bool], None] | None = None,
     ) -> asyncio.Future[Place]:
-        return await self._log.admit(topic, message, deadline, partition=partition, route=route)
+        """See `Log.admit`. `ended` is told once it is known whether the record is written: mostly that is when the future ends,
+        but after it where the disk was so slow that it said that nobody knows. Never, where nobody will.
+        """
+        return await self._log.admit(topic, message, deadline, partition=partition, route=route, ended=ended)
 
     async def starts(self, topic: str) -> Offsets:
         return await self._log.starts(topic)

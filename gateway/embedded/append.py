@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,20 @@ class Append:
     done: asyncio.Future[Any]
     """The place of the one record or, where they are `several`, the places of all."""
     several: bool = False
+    ended: Callable[[bool], None] | None = None
+    """Told once it is known whether they are written, which may be after whoever waits was told that nobody knows."""
     handed: bool = False
+
+    def withdrawn(self, _done: object) -> None:
+        """Their future has ended: before they were handed over they are withdrawn by that."""
+        if not self.handed:
+            self.settle(written=False)
+
+    def settle(self, *, written: bool) -> None:
+        """It is known what became of them."""
+        ended, self.ended = self.ended, None
+        if ended is not None:
+            ended(written)
 
     def expire(self) -> None:
         """The deadline has come."""
@@ -37,5 +50,6 @@ class Append:
 
     def written(self, places: Sequence[Place]) -> None:
         """They are on the disk."""
+        self.settle(written=True)
         if not self.done.done():
             self.done.set_result(places if self.several else places[0])

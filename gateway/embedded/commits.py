@@ -87,9 +87,17 @@ class Commits:
         """See `Log.append`."""
         return await self.admit(partition, message, size, deadline)
 
-    def admit(self, partition: Partition, message: Message, size: int, deadline: float) -> asyncio.Future[Place]:
-        """See `Log.admit`."""
-        return self._admitted(((partition, message, size),), size, deadline)
+    def admit(
+        self,
+        partition: Partition,
+        message: Message,
+        size: int,
+        deadline: float,
+        *,
+        ended: Callable[[bool], None] | None = None,
+    ) -> asyncio.Future[Place]:
+        """See `Log.admit`. `ended` is told once it is known whether the record is written; never, where nobody will know."""
+        return self._admitted(((partition, message, size),), size, deadline, ended=ended)
 
     async def append_all(self, posts: Sequence[tuple[Partition, Message, int]], deadline: float) -> Sequence[Place]:
         """See `Log.append_all`; each record with its size."""
@@ -97,7 +105,13 @@ class Commits:
         return places
 
     def _admitted(
-        self, posts: Sequence[tuple[Partition, Message, int]], size: int, deadline: float, *, several: bool = False
+        self,
+        posts: Sequence[tuple[Partition, Message, int]],
+        size: int,
+        deadline: float,
+        *,
+        several: bool = False,
+        ended: Callable[[bool], None] | None = None,
     ) -> asyncio.Future[Any]:
         if self.broken is not None:
             raise BackendError(Reason.UNREACHABLE, self.broken)
@@ -106,12 +120,14 @@ class Commits:
             raise BackendError(Reason.UNREACHABLE, "the deadline had passed before the record was written")
         if self._queued + size > self._max_bytes:
             raise BackendError(Reason.OVERLOADED, "the disk does not keep up: too much waits to be written")
-        waiting = Append(posts, size, loop.create_future(), several)
+        waiting = Append(posts, size, loop.create_future(), several, ended)
         self._pending.append(waiting)
         self._queued += size
         self._due.set()
         timer = loop.call_at(deadline, waiting.expire)
         waiting.done.add_done_callback(lambda _: timer.cancel())
+        if ended is not None:
+            waiting.done.add_done_callback(waiting.withdrawn)
         return waiting.done
 
     def progress(self, consumer: str, partition: Partition, at: int) -> None:
@@ -256,6 +272,8 @@ class Commits:
     def _refuse(self, appends: Sequence[Append], flushed: Sequence[asyncio.Future[None]], reason: Reason, message: str) -> None:
         for waiting in appends:
             self._queued -= waiting.size
+            if reason is not Reason.UNKNOWN_OUTCOME:
+                waiting.settle(written=False)
             if not waiting.done.done():
                 waiting.done.set_exception(BackendError(reason, message))
         for done in flushed:

@@ -116,11 +116,18 @@ class LocalLog:
         return await (await self.admit(topic, message, deadline, partition=partition, route=route))
 
     async def admit(
-        self, topic: str, message: Message, deadline: float, *, partition: int | None = None, route: str = ""
+        self,
+        topic: str,
+        message: Message,
+        deadline: float,
+        *,
+        partition: int | None = None,
+        route: str = "",
+        ended: Callable[[bool], None] | None = None,
     ) -> asyncio.Future[Place]:
         del route
         size = self._check(topic, message, partition)
-        return self._commits.admit(self._chosen(topic, message.key, partition), message, size, deadline)
+        return self._commits.admit(self._chosen(topic, message.key, partition), message, size, deadline, ended=ended)
 
     async def append_all(self, posts: Sequence[Post], deadline: float, *, route: str = "") -> Sequence[Place]:
         del route

@@ -15,7 +15,7 @@ from gateway.metric import Counter
 from gateway.spool.forward import Forwarder
 from gateway.spool.record import ASIDE, WAITING, Stored, kept_in, opened, wrapped
 from gateway.task import Tasks
-from gateway.topic.log import Log, Place
+from gateway.topic.log import Log
 from gateway.topic.write import lane
 
 log = logging.getLogger("polygate")
@@ -84,17 +84,17 @@ class Queue:
 
     async def put(self, record: Stored, size: int, deadline: float) -> None:
         """Store one record of a size. Raises what `Spool.put` does."""
-        stored = await self._file.admit(self._waiting, wrapped(record), deadline)
-        # Counted before it is there: who comes next with this key goes behind it. And whoever stores it may leave before it is.
         bucket = _bucket(record)
+        stored = await self._file.admit(self._waiting, wrapped(record), deadline, ended=partial(self._ended, bucket, size))
+        # Counted before it is there: who comes next with this key goes behind it. And whoever stores it may leave before it is.
         if bucket is not None:
             self._buckets[bucket] += 1
         self._count(1, size)
-        stored.add_done_callback(partial(self._ended, bucket, size))
         await asyncio.shield(stored)
 
-    def _ended(self, bucket: int | None, size: int, stored: asyncio.Future[Place]) -> None:
-        if stored.cancelled() or stored.exception() is not None:
+    def _ended(self, bucket: int | None, size: int, written: bool) -> None:  # noqa: FBT001  as it is told
+        # Not by what its caller is told: where the disk was slow that is that nobody knows, and then it is written all the same.
+        if not written:
             self._gone(bucket, size)
 
     def holds(self, record: Stored) -> bool:
