@@ -16,6 +16,7 @@ import urllib.request
 from pathlib import Path
 from typing import Self
 
+import psutil
 import pytest
 
 from gateway.channel import Channel
@@ -94,6 +95,7 @@ def test_every_worker_answers_on_the_same_ports_and_one_speaks_for_all(config):
     assert "polygate[2]: stopping" in complaints
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_has_another_in_its_place_and_no_number_goes_back(config):
     with Running(config(TWO), "--workers", "1", "--log-level", "error") as running:
         assert 'worker="' not in running.get("admin", "/metrics")[1]
@@ -101,10 +103,7 @@ def test_a_worker_that_is_killed_has_another_in_its_place_and_no_number_goes_bac
         for _ in range(20):
             running.get("public", "/hello")
         before = running.get("admin", "/metrics")[1]
-        children = subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", str(running.process.pid)], capture_output=True, text=True, check=True
-        )
-        os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)
+        psutil.Process(running.process.pid).children()[-1].kill()
         # Those that are the dead one's wait for the next.
         assert [(200, '"hello"')] * 20 == [running.get("public", "/hello") for _ in range(20)]
         after = running.get("admin", "/metrics")[1]
@@ -116,6 +115,33 @@ def test_a_worker_that_is_killed_has_another_in_its_place_and_no_number_goes_bac
     assert OK == code
 
 
+@pytest.mark.slow
+def test_a_reload_is_everybodys_whoever_is_asked(config):
+    with Running(file := config(TWO)) as running:
+        more = "  - {name: more, when: {rest: GET /more}, to: {backend: stub, call: hello}}\n"
+        Path(file).write_text(TWO.replace("routes: [", "routes:\n  - ").replace("hello}}]", "hello}}") + more)
+        request = urllib.request.Request(f"http://{running.addresses['admin']}/reload", method="POST")
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert "changed" == json.loads(answer.read())["outcome"]
+        assert [(200, '"hello"')] * 20 == [running.get("public", "/more") for _ in range(20)]
+        Path(file).write_text(TWO.replace("kind: stub", "kind: stob"))
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=60)
+        assert (422, "refused") == (caught.value.code, json.loads(caught.value.read())["outcome"])
+        assert (200, '"hello"') == running.get("public", "/more")
+        assert OK == running.end()[0]
+
+
+@pytest.mark.slow
+def test_workers_end_where_who_looks_after_them_is_killed(config):
+    with Running(config(TWO)) as running:
+        workers = psutil.Process(running.process.pid).children()
+        assert 2 == len(workers)
+        running.process.kill()
+        assert ([], 2) == (psutil.wait_procs(workers, timeout=60)[1], len(workers))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("listener", ["public", "rpc", "admin"])
 def test_a_port_that_is_taken_is_told_once_and_exits_3(config, listener):
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -130,6 +156,7 @@ def test_a_port_that_is_taken_is_told_once_and_exits_3(config, listener):
     )
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_start_says_why_once_and_all_end(config, tmp_path):
     (tmp_path / "key.pem").write_text("no key")
     tls = f'tls: {{certificate: "{tmp_path}/key.pem", key: "{tmp_path}/key.pem"}}'
