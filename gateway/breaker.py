@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from pydantic import Field
 
-from gateway.errors import BackendError, GatewayError, Reason, RetryAfter
+from gateway.errors import BackendError, CallerError, GatewayError, Reason, RetryAfter
 from gateway.exchange import Call
 from gateway.metric import Counter, Gauge
 from gateway.part import Part
@@ -81,6 +81,8 @@ class Breaker:
         """A call ended in an error: count it where it says that the backend is away."""
         if error.reason in _LATE and call.expires is not None and call.expires == call.deadline:
             return
+        if isinstance(error, CallerError) or error.reason is Reason.OVERLOADED:
+            return  # refused on this side: the backend has said nothing
         if error.reason not in _SILENCE and error.reason not in _LATE:
             self.succeeded()
             return

@@ -130,6 +130,18 @@ async def test_an_answer_is_no_failure_whatever_it_says(backend, tasks, error):
     assert not breaker.open
 
 
+@pytest.mark.parametrize(
+    "error",
+    [CallerError(Reason.MALFORMED, "the caller's"), BackendError(Reason.OVERLOADED, "no connection is free")],
+    ids=lambda error: error.reason.value,
+)
+async def test_what_is_refused_on_this_side_is_no_sign_of_life(backend, tasks, error):
+    breaker = made(backend, tasks, failures=2)
+    for one in (AWAY, error, AWAY):
+        breaker.failed(one, CALL)
+    assert breaker.open
+
+
 @pytest.mark.parametrize("reason", [Reason.TIMED_OUT, Reason.UNKNOWN_OUTCOME, Reason.BAD_ANSWER])
 async def test_silence_and_nonsense_are_failures(backend, tasks, reason):
     breaker = made(backend, tasks, failures=1)
