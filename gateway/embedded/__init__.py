@@ -85,10 +85,11 @@ class Embedded:
                 reading = writing  # one connection holds it all
             try:
                 store = await _in(writing, Store, settings.path)
+                stack.push_async_callback(_in, writing, lambda: store.close(remove=self._removed))
+                held = await _in(writing, store.partitions)
             except (StoreError, LockError) as error:
                 raise BackendError(Reason.REFUSED, str(error)) from error
-            stack.push_async_callback(_in, writing, lambda: store.close(remove=self._removed))
-            self._log.load(await _in(writing, store.partitions))
+            self._log.load(held)
             commits = Commits(store, partial(_in, writing), self._log.tell, settings.queue_bytes)
             self._log.connect(commits, partial(_fetch, reading, store), partial(_since, reading, store))
             self._groups = Groups(self._log, commits, lambda group: _in(writing, store.progress, group))

@@ -7,6 +7,8 @@ its offset in one integer, so that a partition is a range of the one B-tree and 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,6 +73,14 @@ def offset_of(record: int) -> int:
     return record & ((1 << OFFSET_BITS) - 1)
 
 
+@contextmanager
+def _read() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(f"reading failed ({error.sqlite_errorname})") from error
+
+
 class Store:
     """One open file. `commit`, `trim` and `close` belong to the writing thread, `read` to the reading one."""
 
@@ -115,22 +125,25 @@ class Store:
 
     def touched(self) -> int:
         """A number that changes with what other connections than the writing one have changed."""
-        return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+        with _read():
+            return int(self._db.execute("PRAGMA data_version").fetchone()[0])
 
     def weigh(self, partition: int) -> tuple[int, int]:
         """How many records a partition holds, and about how many bytes."""
-        try:
+        with _read():
             records, size = self._reading.execute(
                 "SELECT count(*), coalesce(sum(length(body) + coalesce(length(key), 0) + coalesce(length(headers), 0)), 0)"
                 " FROM record WHERE id >= ? AND id < ?",
                 (record_id(partition, 0), record_id(partition + 1, 0)),
             ).fetchone()
-        except sqlite3.Error as error:
-            raise StoreError(f"reading failed ({error.sqlite_errorname})") from error
         return records, size + OVERHEAD * records
 
     def partitions(self) -> list[Held]:
-        """Every partition, by its id."""
+        """Every partition, by its id. StoreError where the file cannot be read."""
+        with _read():
+            return self._partitions()
+
+    def _partitions(self) -> list[Held]:
         found = self._db.execute("SELECT id, topic, number, start FROM partition ORDER BY id").fetchall()
         # Where the last records were forgotten, their offsets are not given again.
         ends = self.progress(ENDS)
@@ -237,7 +250,7 @@ class Store:
 
     def read(self, partition: int, at: int, limit: int, max_bytes: int) -> list[Row]:
         """Records of a partition from an offset on, at most `limit`; the one that reaches `max_bytes` is the last."""
-        try:
+        with _read():
             cursor = self._reading.execute(
                 "SELECT id, timestamp, upto, key, body, headers FROM record WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
                 (record_id(partition, at), record_id(partition + 1, 0), limit),
@@ -249,9 +262,7 @@ class Store:
                 if max_bytes <= 0:
                     break
             cursor.close()
-        except sqlite3.Error as error:
-            raise StoreError(f"reading failed ({error.sqlite_errorname})") from error
-        return rows
+            return rows
 
     def overtaken(self, held: Held, oldest: int, max_bytes: int) -> int:
         """The first offset whose record is younger than a timestamp and among the partition's last `max_bytes`."""
@@ -278,13 +289,11 @@ class Store:
         low, high = held.start, held.next
         while low < high:
             middle = (low + high) // 2
-            try:
+            with _read():
                 row = self._reading.execute(
                     "SELECT timestamp FROM record WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
                     (record_id(held.id, middle), record_id(held.id, held.next)),
                 ).fetchone()
-            except sqlite3.Error as error:
-                raise StoreError(f"reading failed ({error.sqlite_errorname})") from error
             low, high = (low, middle) if row is None or row[0] >= timestamp else (middle + 1, high)
         return low
 

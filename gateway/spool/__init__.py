@@ -145,8 +145,9 @@ class Spools:
             try:
                 await self._open(path)
             except BackendError as error:
+                # One that cannot be read is left to the operator, and is no reason to leave the others behind.
                 if not in_use(error):
-                    raise
+                    log.warning("spool: %s cannot be taken over: %s", path, error.message)
             else:
                 log.info("spool: taking over %s", path)
 

@@ -139,7 +139,9 @@ def _troubles() -> Iterator[None]:
 
 
 def partitions(db: sqlite3.Connection) -> Sequence[tuple[int, str]]:
-    """The ids of its partitions, and their topics."""
+    """The ids of its partitions, and their topics. One that another process is about to make has none yet."""
+    if db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
+        return ()
     return db.execute("SELECT id, topic FROM partition ORDER BY id").fetchall()
 
 

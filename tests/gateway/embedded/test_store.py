@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
 import pytest
 
 from gateway.embedded.fault import StoreError
-from gateway.embedded.store import MEMORY, Batch, Held, Store, offset_of, record_id
+from gateway.embedded.store import MEMORY, PAGE_BYTES, Batch, Held, Store, offset_of, record_id
 
 
 @pytest.fixture
@@ -179,3 +180,18 @@ def test_what_another_connection_changes_is_noticed(store, path):
         db.execute("DELETE FROM record")
     db.close()
     assert before != store.touched()
+
+
+def test_a_file_that_is_damaged_says_so_when_it_is_opened(path):
+    store = Store(path)
+    store.commit(batch(0, new=True))
+    store.close()
+    with Path(path).open("r+b") as file:
+        file.seek(PAGE_BYTES)
+        file.write(b"\xff" * (3 * PAGE_BYTES))
+    damaged = Store(path)
+    try:
+        with pytest.raises(StoreError, match="reading failed"):
+            damaged.partitions()
+    finally:
+        damaged.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,11 @@ async def test_it_waits_no_longer_for_what_came_later(path):
         await until(lambda: not left(before))
     Path(other).unlink()  # noqa: ASYNC240  a look at a folder
     assert [] == left(before)
+
+
+def test_one_that_another_process_is_about_to_make_holds_nothing_yet(path):
+    sqlite3.connect(path).execute("PRAGMA journal_mode = WAL").connection.close()
+    assert [] == older(path, path.replace("spool.db", "spool.1.db"))
 
 
 def test_there_may_be_nothing(path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 import pytest
 
@@ -161,6 +162,14 @@ async def test_a_second_process_has_a_file_of_its_own_and_takes_over_what_the_fi
             assert [config.path, config.path.replace("spool.db", "spool.1.db")] == existing(config.path)
         assert [b"left"] == await arrived(broker, "t", 1)
         await until(lambda: existing(config.path) == [config.path])
+
+
+async def test_a_file_that_cannot_be_read_is_no_reason_to_leave_the_others_behind(config, broker, caplog):
+    async with Spools(config, {"b": broker}):
+        for number, content in ((1, "this is no database, and long enough to be seen as none" * 100), (2, "")):
+            Path(config.path).with_name(f"spool.{number}.db").write_text(content)
+        await until(lambda: "spool.2.db" not in str(existing(config.path)))
+    assert "spool.1.db cannot be taken over" in caplog.text
 
 
 async def test_records_for_a_backend_that_is_gone_wait_and_are_told(config, broker, caplog):
