@@ -92,7 +92,7 @@ async def test_its_config_serves_its_backend(registered: None, tmp_path: Path):
                 assert (200, {"sku": "tea", "quantity": 42}) == (answer.status, await answer.json())
             async with client.get(f"{url}/gold") as answer:
                 assert (404, "we never had that") == (answer.status, (await answer.json(content_type=None))["detail"])
-            await gateway.backends["warehouse"].check()
+            await gateway.view.backends["warehouse"].check()
             server.close()
             with pytest.raises(BackendError):
                 await gateway.backends["warehouse"].check()
