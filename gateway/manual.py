@@ -19,6 +19,8 @@ examples:
   polygate run                                     config/gateway.yaml
   polygate run my.yaml --log-level warning
   POLYGATE_HOST=0.0.0.0 polygate run my.yaml       where the file says ${POLYGATE_HOST:-127.0.0.1}
+  polygate run my.yaml --workers 2                 two processes on the same ports, and one that looks after them
+  polygate run my.yaml --check-first               only if every backend is ready
 
 It prints what listens where and a line to try each route, then one JSON line an exchange. SIGTERM or Ctrl-C ends it when
 its exchanges have ended (`drain` in the file says how long they have); a second one ends it at once.
