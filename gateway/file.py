@@ -25,7 +25,9 @@ class DrainConfig(Part):
     pause: float = Field(default=0.0, ge=0, le=60, examples=[2.0])
     """Seconds between failing readiness and letting go of the listeners, for load balancers to notice."""
     seconds: float = Field(default=10.0, gt=0, le=600)
-    """Seconds within which every exchange must have ended, from the signal on."""
+    """Seconds within which the process must have ended, from the end of the pause on: exchanges in the first 85 % of them, and
+    what backends have yet to write in the next tenth.
+    """
 
 
 class ReloadConfig(Part):

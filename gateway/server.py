@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -14,7 +14,7 @@ from gateway.bind import Address, Listen, listen
 from gateway.change import Change, change, missing, said
 from gateway.description import documents, servers
 from gateway.errors import GatewayError
-from gateway.held import Gone, HeldBackend, HeldKept, HeldListener
+from gateway.held import Gone, Held, HeldBackend, HeldKept, HeldListener
 from gateway.inside import Inside
 from gateway.kept import NOTHING_KEPT, Kept
 from gateway.plan import NO_ROUTES, Plan, Served
@@ -27,6 +27,10 @@ log = logging.getLogger("polygate")
 
 MAX_LEAVING = 16
 """How many reloads may have left parts behind that have not ended yet: one more waits for the first of them."""
+LISTENERS, BACKENDS = 0.85, 0.95
+"""The parts of a drain at which exchanges must have ended, and at which backends must have flushed and closed: the rest is the
+interpreter's, which takes a moment to end.
+"""
 _SHOWN = ("find", "refuse", "backends", "keeps", "contracts", "routes", "documents", "servers")
 """What of a view follows from the plan."""
 
@@ -92,6 +96,8 @@ class Gateway:
         self._open = ExitStack()
         self._leaving: set[asyncio.Task[None]] = set()
         self._departing: list[HeldListener] = []
+        self._end = 0.0
+        """By when all must have ended, once it is told to."""
 
     @property
     def addresses(self) -> Mapping[str, Address]:
@@ -248,18 +254,30 @@ class Gateway:
         async with AsyncExitStack() as stack:
             stack.callback(self._open.close)
             # From the last to the first.
-            for held in parts.backends.values():
-                stack.push_async_callback(held.stack.aclose)
-            stack.push_async_callback(parts.kept.stack.aclose)
+            stack.push_async_callback(self._closed, parts.backends)
+            stack.push_async_callback(self._closed, {"what the gateway keeps": parts.kept})
             stack.push_async_callback(self._left)
             for turn in (2, 1, 0):
                 stack.push_async_callback(_departed, [one for one in parts.listeners.values() if one.turn == turn])
             try:
                 await asyncio.sleep(drain.pause)
             finally:
-                until = asyncio.get_running_loop().time() + drain.seconds
+                now = asyncio.get_running_loop().time()
+                self._end = now + drain.seconds * BACKENDS
                 for view in self._views():
-                    view.drain_until = until
+                    view.drain_until = now + drain.seconds * LISTENERS
+
+    async def _closed(self, parts: Mapping[str, Held]) -> None:
+        """What is called flushes and closes, all at once, in the time that is left: a broker that is dead holds up no end."""
+
+        async def close(name: str, held: Held) -> None:
+            try:
+                async with asyncio.timeout_at(self._end):
+                    await held.stack.aclose()
+            except TimeoutError:
+                log.warning("%s was not done in time with what it had to do yet", name)
+
+        await _all(close(name, held) for name, held in parts.items())
 
     async def _left(self) -> None:
         """What reloads have left behind has no more time than all the rest."""
@@ -271,7 +289,12 @@ class Gateway:
 
 async def _departed(listeners: Sequence[HeldListener]) -> None:
     """Listeners that leave at one time, for good."""
-    for end in await asyncio.gather(*(one.stack.aclose() for one in listeners), return_exceptions=True):
+    await _all(one.stack.aclose() for one in listeners)
+
+
+async def _all(leaving: Iterable[Awaitable[None]]) -> None:
+    """Wait for every one, whatever becomes of the others; raise the first one's error."""
+    for end in await asyncio.gather(*leaving, return_exceptions=True):
         if end is not None:
             raise end
 

@@ -129,7 +129,7 @@ async def test_backends_connect_before_listeners_listen_and_leave_after_them(mad
         assert gateway.view.ready
         assert gateway.view.drain_until is None
     assert {"-one", "-two"} == set(SAID[4:6])
-    assert ["-b", "-a"] == SAID[6:]
+    assert {"-a", "-b"} == set(SAID[6:])
 
 
 async def test_callers_leave_first_then_topics_and_last_what_operators_look_at(made):
@@ -159,7 +159,7 @@ async def test_leaving_fails_readiness_and_sets_one_deadline(made):
     async with Gateway(planned) as gateway:
         before = asyncio.get_running_loop().time()
     assert not gateway.view.ready
-    assert 7 <= gateway.view.drain_until - before
+    assert 7 * 0.85 <= gateway.view.drain_until - before
 
 
 @pytest.mark.parametrize(

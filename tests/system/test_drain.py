@@ -6,16 +6,19 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import aiohttp
 import pytest
 from websockets.asyncio.client import connect
 
 from tests import http2
+from tests.kafka_broker import Broker
 from tests.system.client import Stream, curl, streaming
+from tests.system.conftest import delete
 from tests.system.process import Gateway
 from tests.system.test_process import accounts
 
@@ -117,6 +120,10 @@ async def test_nothing_is_accepted_any_more_while_what_runs_is_answered_and_told
 async def test_a_grpc_connection_is_told_to_go_elsewhere(tmp_path: Path) -> None:
     with running(tmp_path, "seconds: 5") as ending:
         async with http2.connected(ending.gateway.addresses["rpc"]) as connection, asyncio.timeout(20):
+            # Once the connection is there: it has its settings.
+            await connection.say(http2.request(end=True))
+            while (await connection.frame())[0] != http2.HEADERS:
+                pass
             ending.terminate()
             while (await connection.frame())[0] != http2.GOAWAY:
                 pass
@@ -217,3 +224,69 @@ async def test_it_ends_with_0_before_the_deadline_though_the_broker_is_dead(
                     ending.terminate()
                 took = await ending.ended(f"with a broker that {'is silent' if silent else 'refuses'}, {signals} signals, of 8 s")
             assert took < 8 + 1
+
+
+LIVE = """
+listeners:
+  public: {kind: rest, bind: "127.0.0.1:0"}
+backends:
+  events: {kind: kafka, bootstrap: ["%s"], create: {partitions: 1}}
+routes:
+  - {name: put, when: {rest: POST /put}, to: {backend: events, publish: %s}}
+  - {name: drop, when: {rest: POST /drop}, to: {backend: events, publish: %s, ack: none}}
+  - {name: feed, when: {rest: GET /feed}, to: {backend: events, tail: %s}}
+"""
+
+
+@pytest.fixture
+async def topic(broker: Broker) -> AsyncIterator[str]:
+    """Yield a topic of this test's own."""
+    name = f"drained-{uuid4().hex[:8]}"
+    yield name
+    broker.resume()
+    await delete(broker.bootstrap, name)
+
+
+@pytest.mark.broker
+async def test_what_was_only_accepted_reaches_the_broker_before_the_end(broker: Broker, topic: str, tmp_path: Path) -> None:
+    config = LIVE % (broker.bootstrap, topic, topic, topic)
+    with running(tmp_path / "one", "seconds: 10", config) as ending:
+        async with aiohttp.ClientSession(ending.gateway.url("public")) as session:
+            async with session.post("/put", json={}) as answer:
+                assert 201 == answer.status
+
+            async def drop(number: int) -> None:
+                async with session.post("/drop", json={"n": number}) as answer:
+                    assert 202 == answer.status
+
+            await asyncio.gather(*(drop(number) for number in range(500)))
+            ending.terminate()
+        await ending.ended("with 500 records that were only accepted")
+    with running(tmp_path / "two", "seconds: 1", config) as ending:
+        found = (await curl(ending.gateway.url("public", "/feed?limit=1000"), "-H", "Accept: application/json")).json
+    assert list(range(500)) == sorted(one["n"] for one in found if one)
+
+
+@pytest.mark.broker
+async def test_it_ends_with_0_before_the_deadline_though_the_broker_has_stopped_with_records_of_ours(
+    broker: Broker, topic: str, tmp_path: Path
+) -> None:
+    with running(tmp_path, "seconds: 5", LIVE % (broker.bootstrap, topic, topic, topic)) as ending:
+        async with aiohttp.ClientSession(ending.gateway.url("public")) as session, asyncio.TaskGroup() as group:
+            async with session.post("/put", json={}) as answer:
+                assert 201 == answer.status
+            broker.pause()
+
+            async def put() -> None:
+                try:
+                    async with session.post("/put", json={}) as answer:
+                        assert answer.status in {201, 503, 504}  # the broker may have had it just before
+                except aiohttp.ClientConnectionError:
+                    pass  # cut at the deadline
+
+            for _ in range(20):
+                group.create_task(put())
+            await asyncio.sleep(0.2)
+            ending.terminate()
+            took = await ending.ended("with a broker that has stopped, of 5 s")
+        assert took < 5
