@@ -23,4 +23,4 @@ def test_every_example_is_a_command_line(line):
 
 
 def test_every_command_has_examples():
-    assert {"run", "check", "explain", "routes", "openapi", "asyncapi", "schema", "init", "version"} == EXAMPLES.keys()
+    assert {"run", "check", "explain", "routes", "spool", "openapi", "asyncapi", "schema", "init", "version"} == EXAMPLES.keys()
