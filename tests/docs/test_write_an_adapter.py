@@ -95,4 +95,4 @@ async def test_its_config_serves_its_backend(registered: None, tmp_path: Path):
             await gateway.view.backends["warehouse"].check()
             server.close()
             with pytest.raises(BackendError):
-                await gateway.backends["warehouse"].check()
+                await gateway.view.backends["warehouse"].check()
