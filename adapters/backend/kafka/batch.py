@@ -50,6 +50,9 @@ class InvalidRecordError(errors.KafkaError):  # type: ignore[misc]
     """INVALID_RECORD, which the library does not know: no key in a compacted topic, for one."""
 
 
+# One record of a batch is at fault, and the broker takes none of it (KIP-467).
+OF_ONE = frozenset({InvalidRecordError, errors.InvalidTimestampError, errors.for_code(2)})
+
 # https://kafka.apache.org/protocol#protocol_error_codes
 _INVALID_RECORD = 87
 

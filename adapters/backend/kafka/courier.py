@@ -16,7 +16,7 @@ from typing import Self
 from aiokafka import errors
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
-from adapters.backend.kafka.batch import AGAIN, DOUBT, LOST, NO_ANSWER, SILENT, TOO_LARGE, Answer, Batch, produced
+from adapters.backend.kafka.batch import AGAIN, DOUBT, LOST, NO_ANSWER, OF_ONE, SILENT, TOO_LARGE, Answer, Batch, produced
 from adapters.backend.kafka.cluster import Cluster
 from adapters.backend.kafka.sending import Budget, Identity, Lane, Sending
 from adapters.backend.kafka.wire import AWAY, BACKOFF_S, TROUBLES, Settings
@@ -75,6 +75,9 @@ class Couriers:
         """A lane has something to send, or may have."""
         if self._closed:
             return
+        if lane.trouble is not None and lane.batch is not None:
+            self._lost(lane, lane.batch)
+            return
         lane.busy = True
         courier = self._couriers.get(lane.leader)
         if courier is None:
@@ -100,8 +103,13 @@ class Couriers:
         for one in lane.emptied():
             self._budget.release(one)
             one.place.set_exception(error)
-        if lane.batch is not None and not lane.busy:
-            self._lost(lane, lane.batch)
+        courier = self._couriers.get(lane.leader)
+        if courier is not None and lane in courier.lanes:
+            # It waits for a broker that may never be back, and nobody will move it to another.
+            del courier.lanes[lane]
+            lane.busy = False
+            if lane.batch is not None:
+                self._lost(lane, lane.batch)
 
     async def identified(self) -> Identity:
         """Who we are to the brokers. BackendError where none tells."""
@@ -213,6 +221,7 @@ class Couriers:
     def _written(self, lane: Lane, batch: Batch, answer: Answer) -> None:
         lane.sequence = batch.following
         lane.tries = 0
+        lane.recover()
         topic, partition, offset, timestamp = batch.topic, batch.partition, answer.offset, answer.timestamp
         late = 0
         for one in batch.records:
@@ -247,11 +256,15 @@ class Couriers:
             self._lost(lane, batch)
         elif error in TOO_LARGE and len(batch.records) > 1:
             lane.limit = max(sum(one.size for one in batch.records) // 2, 1)
-            self._again(lane, batch)
+            self._parted(lane, batch)
+        elif error in OF_ONE and len(batch.records) > 1:
+            lane.cut(len(batch.records))
+            self._parted(lane, batch)
         elif error in TOO_LARGE:
             self._end(lane, batch, CallerError(Reason.TOO_LARGE, "the broker takes no record of this size"), "failed")
         else:
             log.warning("kafka %s: %s refuses a record: %r", self._settings.name, lane.topic, error)
+            lane.recover()
             self._end(lane, batch, BackendError(Reason.REFUSED, "the broker refuses this record"), "failed")
 
     def _again(self, lane: Lane, batch: Batch) -> None:
@@ -263,15 +276,27 @@ class Couriers:
                 self._end(lane, batch, lane.trouble, "failed")
             return
         if not batch.doubtful:
-            for one in batch.records:
-                if one.place.done():
-                    self._budget.release(one)
-                    LATE.add(1, self._settings.name, "failed")
-            self._budget.flying -= len(batch.records)
-            lane.give_back([one for one in batch.records if not one.place.done()])
-            lane.batch = None
+            self._give_back(lane, batch)
         lane.tries += 1
         asyncio.get_running_loop().call_later(pause(lane.tries), self.offer, lane)
+
+    def _parted(self, lane: Lane, batch: Batch) -> None:
+        """Send it once more at once, in parts: it was not written, and the broker is well."""
+        if lane.trouble is not None:
+            self._end(lane, batch, lane.trouble, "failed")
+            return
+        self._give_back(lane, batch)
+        self._settled(lane)
+
+    def _give_back(self, lane: Lane, batch: Batch) -> None:
+        """Let those wait again that somebody waits for."""
+        for one in batch.records:
+            if one.place.done():
+                self._budget.release(one)
+                LATE.add(1, self._settings.name, "failed")
+        self._budget.flying -= len(batch.records)
+        lane.give_back([one for one in batch.records if not one.place.done()])
+        lane.batch = None
 
     def _lost(self, lane: Lane, batch: Batch) -> None:
         """Nobody can say any more whether it was written."""

@@ -25,6 +25,7 @@ QUANTUM = 16 << 10
 # Source: Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches" (1998).
 SHARE = 4
 FEW = 64
+ALL = 1 << 30
 _POSITIVE = 0x7FFFFFFF
 
 _hash_of_short = lru_cache(4096)(murmur2)
@@ -134,6 +135,7 @@ class Lane:
         "identity",
         "leader",
         "limit",
+        "most",
         "partition",
         "returned",
         "sequence",
@@ -148,6 +150,8 @@ class Lane:
         self.leader = leader
         self.limit = limit
         """Bytes of a batch, about."""
+        self.most = ALL
+        """Records of a batch."""
         self.identity: Identity | None = None
         self.sequence = 0
         self.batch: Batch | None = None
@@ -181,6 +185,14 @@ class Lane:
         self.returned.extendleft(reversed(records))
         self._waiting += len(records)
 
+    def cut(self, count: int) -> None:
+        """One of so many records, taken together, is not taken: find out which by halves."""
+        self.most = max(count // 2, 1)
+
+    def recover(self) -> None:
+        """Records are taken again, or one alone is not: send twice as many together as now."""
+        self.most = min(self.most * 2, ALL)
+
     def take(self) -> list[Sending]:
         """Hand over the next records, one batch of them; none where nothing waits."""
         taken: list[Sending] = []
@@ -209,7 +221,7 @@ class Lane:
             one = records[0]
             if one.place.done():
                 self._withdrawn -= 1
-            elif taken and one.size > room - used:
+            elif taken and (one.size > room - used or len(taken) >= self.most):
                 return used, True
             else:
                 taken.append(one)

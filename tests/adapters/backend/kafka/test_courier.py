@@ -32,6 +32,8 @@ class FakeCluster:
         self.here = frozenset({NODE})
         self.turned = asyncio.Event()
         self.sent: list[bytes] = []
+        self.refused: bytes | None = None
+        """What makes a broker take nothing of a batch that has it."""
         self.identities = 0
         self.offset = 0
 
@@ -48,6 +50,8 @@ class FakeCluster:
     async def produce(self, request, _within, sent):
         ((topic, ((partition, buffer),)),) = request._topics
         said = self.script.pop(0) if self.script else OK
+        if self.refused is not None and self.refused in bytes(buffer):
+            said = INVALID_RECORD
         if not isinstance(said, ConnectionRefusedError):
             sent()
             self.sent.append(bytes(buffer))
@@ -229,6 +233,18 @@ async def test_a_batch_that_is_too_large_is_cut_until_it_fits():
         assert [8, 4, 2, 2, 2, 2] == [len(sent) // 1000 for sent in rig.cluster.sent]
 
 
+async def test_one_record_that_the_broker_refuses_takes_none_of_its_batch_with_it():
+    async with Rig() as rig:
+        rig.cluster.refused = b"bad"
+        records = [rig.put(b"bad" if number == 11 else b"%d" % number) for number in range(16)]
+        fates = await asyncio.gather(*(one.place for one in records), return_exceptions=True)
+        assert [11] == [number for number, fate in enumerate(fates) if isinstance(fate, GatewayError)]
+        assert Reason.REFUSED == fates[11].reason
+        assert [*range(15)] == [fate.offset for fate in fates if isinstance(fate, Place)]
+        assert 16 > len(rig.cluster.sent), "fewer than one by one"
+        assert (0, 0) == (rig.budget.held, rig.budget.flying)
+
+
 async def test_nothing_goes_out_while_the_broker_is_away_and_all_of_it_once_it_is_back():
     async with Rig() as rig:
         rig.cluster.here = frozenset()
@@ -250,6 +266,22 @@ async def test_a_lane_whose_leader_is_away_goes_to_the_next():
         await asyncio.sleep(0)
         rig.couriers.move(rig.lane, NODE)
         assert 0 == (await waiting.place).offset
+
+
+@pytest.mark.parametrize("offered", [False, True], ids=["while it pauses", "while it waits for its broker"])
+async def test_a_lane_that_is_closed_while_its_broker_is_away_for_good_leaves_nothing_behind(offered):
+    async with Rig(TimeoutError()) as rig:
+        sent = rig.put(b"sent")
+        await until(lambda: rig.cluster.sent)
+        rig.cluster.here = frozenset()
+        await until(lambda: rig.stale)
+        if offered:
+            rig.couriers.offer(rig.lane)
+        rig.couriers.close(rig.lane, BackendError(Reason.REFUSED, "there is no such topic"))
+        with pytest.raises(GatewayError) as caught:
+            await sent.place
+        assert Reason.UNKNOWN_OUTCOME == caught.value.reason
+        assert (0, 0) == (rig.budget.held, rig.budget.flying)
 
 
 async def test_a_lane_that_is_closed_ends_what_waits_and_what_comes_back():
