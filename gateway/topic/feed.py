@@ -27,6 +27,8 @@ log = logging.getLogger("polygate")
 
 FEEDS = 1000
 BACKOFF_S = (0.1, 5.0)
+WIDER_S = 30.0
+"""How often a feed looks whether its topic has more partitions than before."""
 
 
 class OvertakenError(CallerError):
@@ -44,8 +46,11 @@ class Feed:
         self.era = 0
         self.base: dict[int, int] = {}
         self.end: dict[int, int] = {}
+        self.added: dict[int, int] = {}
+        """Where partitions begin that the topic did not have when the feed was opened."""
         self.ring = Ring()
         self._loop = asyncio.get_running_loop()
+        self._look = self._loop.time() + WIDER_S
         self._waiting: list[asyncio.Future[None]] = []
 
     def start(self, at: Offsets) -> None:
@@ -74,6 +79,7 @@ class Feed:
     def restart(self, at: Offsets) -> None:
         """Read on from a later place, over a gap. Whoever stands before it finds that its place is gone, by reading the log."""
         self.ring.clear()
+        self._begin({partition: offset for partition, offset in at.items() if partition not in self.end})
         self.start({**self.end, **at})
         self._wake()
 
@@ -81,6 +87,7 @@ class Feed:
         """The topic was made anew: places in the old one say nothing in this one, so all who followed that are told."""
         self.era += 1
         self.ring.clear()
+        self.added.clear()
         self.kept.forget(self.topic)
         self.start(ends)
         self._wake()
@@ -97,11 +104,12 @@ class Feed:
         while True:
             try:
                 async with self.log.reading(self.topic, self.end) as reader:
-                    while True:
+                    while not await self._widened():
                         records = await reader.read()
                         pause = BACKOFF_S[0]
                         if reader.at != self.end:
                             self.add(records, reader.at)
+                continue
             except CallerError:
                 await self._overtaken()
             except BackendError as error:
@@ -110,6 +118,28 @@ class Feed:
                 log.exception("feed of %s waits %.1f s", self.topic, pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, BACKOFF_S[1])
+
+    async def _widened(self) -> bool:
+        """Whether the topic has more partitions than are read: from now on those are too, from their start."""
+        if self._loop.time() < self._look:
+            return False
+        starts = await self.log.starts(self.topic)
+        self._look = self._loop.time() + WIDER_S
+        added = {partition: start for partition, start in starts.items() if partition not in self.end}
+        self._begin(added)
+        return bool(added)
+
+    def _begin(self, added: Offsets) -> None:
+        """Read partitions that the topic did not have before."""
+        if added:
+            log.info("feed of %s: partitions were added to the topic: %d", self.topic, len(added))
+        for places in (self.added, self.base, self.end):
+            places.update(added)
+
+    def look(self, at: Offsets) -> None:
+        """Look at once, where a place has partitions that are not read."""
+        if not at.keys() <= self.end.keys():
+            self._look = self._loop.time()
 
     async def _overtaken(self) -> None:
         """Retention was faster than our reading: go on with what is left. Or the log does not reach our place any more."""
@@ -138,16 +168,14 @@ class Follower:
         self._fell = 0.0
         """When it was first seen to have fallen out of what is held in memory."""
         self.at = dict(at)
+        feed.look(at)
 
     async def read(self) -> Sequence[Record]:
         """The next records; waits until there is one. May return none where only the place has moved."""
         feed = self.feed
         ring = feed.ring
         while True:
-            if self._era != feed.era:
-                raise _remade(feed.topic)
-            if self._sequence is not None and self._sequence < ring.first:
-                self._fall()
+            self._look()
             if self._sequence is None:
                 if not feed.covers(self.at):
                     return await self._history()
@@ -167,6 +195,16 @@ class Follower:
             else:
                 self._passed = ring.total
                 await feed.changed()
+
+    def _look(self) -> None:
+        """See what has become of the feed since."""
+        feed = self.feed
+        if self._era != feed.era:
+            raise _remade(feed.topic)
+        if feed.added:
+            self.at = {**feed.added, **self.at}
+        if self._sequence is not None and self._sequence < feed.ring.first:
+            self._fall()
 
     def _fall(self) -> None:
         self._sequence = None

@@ -337,3 +337,57 @@ def test_whatever_the_interleaving_every_follower_gets_every_record_in_order(ste
         asyncio.run(run())
     finally:
         rings.RING_RECORDS = before
+
+
+# A topic that gets more partitions while it is read
+
+
+def grow(log, topic="t"):
+    log.topics[topic].append([])
+
+
+async def test_what_comes_in_a_partition_that_was_added_is_read_too(log, feeds, monkeypatch):
+    monkeypatch.setattr(module, "WIDER_S", 0)
+    async with feeds.following("t") as feed:
+        follower = Follower(feed, {0: 0})
+        log.put("t", Message(b"before"), 0)
+        assert [b"before"] == await take(follower, 1)
+        grow(log)
+        log.put("t", Message(b"after"), 1)
+        assert [b"after"] == await take(follower, 1)
+        assert {0: 1, 1: 1} == follower.at
+
+
+async def test_a_caller_who_knows_a_partition_that_is_not_read_yet_has_it_looked_for(log, feeds):
+    async with feeds.following("t") as feed:
+        grow(log)
+        log.put("t", Message(b"first"), 1)
+        log.put("t", Message(b"second"), 1)
+        assert [b"second"] == await take(Follower(feed, {0: 0, 1: 1}), 1)
+
+
+async def test_who_falls_behind_reads_an_added_partition_from_its_start(log, feeds, monkeypatch):
+    monkeypatch.setattr(module, "WIDER_S", 0)
+    monkeypatch.setattr(rings, "RING_RECORDS", 4)
+    async with feeds.following("t") as feed:
+        ahead, behind = Follower(feed, {0: 0}), Follower(feed, {0: 0})
+        log.put("t", Message(b"one"), 0)
+        assert [b"one"] == await take(ahead, 1) == await take(behind, 1)
+        grow(log)
+        bodies = [b"%d" % number for number in range(20)]
+        for body in bodies:
+            log.put("t", Message(body), 1)
+        assert bodies == await take(ahead, 20)
+        assert bodies == await take(behind, 20)
+
+
+async def test_an_added_partition_whose_first_records_are_gone_is_read_on_from_there(log, feeds, monkeypatch):
+    async with feeds.following("t") as feed:
+        follower = Follower(feed, {0: 0})
+        grow(log)
+        log.put("t", Message(b"gone"), 1)
+        log.drop("t", 1, partition=1)
+        monkeypatch.setattr(module, "WIDER_S", 0)
+        feed.look({0: 0, 1: 1})
+        log.put("t", Message(b"there"), 1)
+        assert [b"there"] == await take(follower, 1)
