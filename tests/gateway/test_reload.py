@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
-import signal
 import socket
 from collections.abc import Callable
 from contextlib import asynccontextmanager
@@ -17,7 +15,6 @@ import pytest
 
 from gateway.metric import known
 from gateway.plan import plan
-from gateway.process import serve
 from gateway.reload import Reloads
 from gateway.server import Gateway
 
@@ -282,25 +279,6 @@ async def until(true: Callable[[], object]) -> None:
     async with asyncio.timeout(20):
         while not true():  # noqa: ASYNC110  what is waited for tells nobody
             await asyncio.sleep(0.001)
-
-
-async def test_sighup_loads_the_config(serving, tmp_path, caplog):
-    file = tmp_path / "gateway.yaml"
-    file.write_text(BEFORE)
-    caplog.set_level("INFO", "polygate")
-
-    async def hang_up(gateway: Gateway) -> None:
-        file.write_text(BEFORE.replace("GET /hello", "GET /hallo"))
-        os.kill(os.getpid(), signal.SIGHUP)
-        await until(lambda: gateway.view.find("rest", "GET /hallo").error is None)
-        file.write_text(BEFORE.replace("GET /hello", "/hello"))
-        os.kill(os.getpid(), signal.SIGHUP)
-        await until(lambda: "a REST call is written METHOD /path" in caplog.text)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    async with asyncio.TaskGroup() as group:
-        await serve(plan(file), lambda gateway: group.create_task(hang_up(gateway)))
-    assert "the config was loaded anew: routes: 1 changed, 3 unchanged" in caplog.text
 
 
 WATCHED = BEFORE + "reload: {watch: true, every: 0.1}\n"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -14,7 +12,6 @@ import pytest
 from gateway.bind import Address
 from gateway.plan import Plan, plan
 from gateway.port import BackendConfig, ListenerConfig
-from gateway.process import serve
 from gateway.server import Gateway, StartError, rows
 
 SAID: list[str] = []
@@ -174,35 +171,6 @@ async def test_a_part_that_cannot_start_is_named_and_those_before_it_leave(made,
     with pytest.raises(StartError, match=f"backend b: {text}"):
         async with Gateway(made(backends={"b": Backend(name="b", fails=fails)})):
             raise AssertionError("it started")
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_it_cleanly(made, number):
-    planned = made(listeners={"one": Listener()})
-    await serve(planned, lambda _gateway: os.kill(os.getpid(), number))
-    assert ["+one", "-one"] == SAID
-
-
-async def test_a_second_signal_leaves_without_waiting(made):
-    planned = made(listeners={"one": Listener(waits=99)})
-
-    def twice(_gateway):
-        loop = asyncio.get_running_loop()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-        def again():
-            if arrivals:
-                os.kill(os.getpid(), signal.SIGTERM)
-            else:
-                loop.call_soon(again)
-
-        again()
-
-    task = asyncio.current_task()
-    with pytest.raises(asyncio.CancelledError):
-        await serve(planned, twice)
-    task.uncancel()
-    assert "-one" in SAID
 
 
 def test_rows_tell_each_route(made, tmp_path):
