@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
 
-from tests.chaos.fault import FAULTS, Fault
+from tests.chaos.fault import FAULTS
 from tests.chaos.ledger import Told, Verdict
-from tests.chaos.run import Brokers, broken, once
+from tests.chaos.pool import results
+from tests.chaos.run import broken
 
 COLUMNS = (
-    "acknowledged",
-    "accepted",
-    "failed",
-    "refused",
-    "unknown",
-    "stored",
-    "dropped",
-    "lost",
-    "phantom",
-    "duplicate",
-    "reordered",
+    *("acknowledged", "accepted", "stored", "failed", "refused", "unknown"),
+    *("dropped", "lost", "phantom", "duplicate", "twice", "reordered"),
 )
+MARKS = ("<!-- chaos: make chaos writes this -->\n", "<!-- /chaos -->\n")
+JOBS = 4
+"""Most of a run is waiting."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,61 +30,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=20, metavar="N", help="how many runs of each (20)")
     parser.add_argument("--seed", type=int, metavar="S", help="one run, by its seed")
     parser.add_argument("--backend", metavar="KIND", help="on this one only: kafka, kafka-3, proxied, local")
+    jobs = f"so many runs at a time, each with brokers of its own ({JOBS})"
+    parser.add_argument("--jobs", type=int, default=JOBS, metavar="N", help=jobs)
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table into this page, between its marks")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.faults if name not in FAULTS]
     if unknown:
         parser.error(f"no such fault: {', '.join(unknown)}")
-    faults = [FAULTS[name] for name in options.faults or FAULTS]
     seeds = [options.seed] if options.seed is not None else range(1, options.seeds + 1)
-    with Brokers() as brokers:
-        rows = list(_rows(faults, options.backend, seeds, brokers))
-    print(table(rows))
-    return 1 if any(broken(result) for _, _, _, result in rows) else 0
+    kinds = [(name, kind) for name in options.faults or FAULTS for kind in FAULTS[name].backends]
+    runs = [(name, kind, seed) for name, kind in kinds if options.backend in {None, kind} for seed in seeds]
+    started = time.monotonic()
+    totals: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
+    for number, ((name, kind, seed), result) in enumerate(results(runs, options.jobs), 1):
+        totals[name, kind].append(result)
+        _tell(f"{number}/{len(runs)}", name, kind, seed, result)
+    rows = [(*key, totals[key]) for key in kinds if key in totals]
+    text = table(rows)
+    print(f"{text}\n{len(runs)} runs in {(time.monotonic() - started) / 60:.0f} minutes")
+    if options.write is not None:
+        _write(options.write, text)
+    return 1 if any(broken(result) for *_, some in rows for result in some) else 0
 
 
-Row = tuple[str, str, int, Verdict]
-
-
-def _rows(faults: Sequence[Fault], backend: str | None, seeds: Sequence[int], brokers: Brokers) -> Iterator[Row]:
-    for fault in faults:
-        for kind in fault.backends:
-            if backend not in {None, kind}:
-                continue
-            total = Verdict()
-            for seed in seeds:
-                result = _run(fault, kind, seed, brokers)
-                total += result
-                said = "  ".join(f"{name} {number}" for name, number in numbers(result).items())
-                print(f"{fault.name} {kind} seed {seed}: {said}", file=sys.stderr, flush=True)
-                for text in broken(result):
-                    print(
-                        f"  BROKEN {text}\n  again: python -m tests.chaos {fault.name} --backend {kind} --seed {seed}",
-                        file=sys.stderr,
-                    )
-            yield fault.name, kind, len(seeds), total
-
-
-def _run(fault: Fault, kind: str, seed: int, brokers: Brokers) -> Verdict:
-    try:
-        return asyncio.run(once(fault, kind, seed, brokers))
-    except (AssertionError, TimeoutError, ExceptionGroup, OSError) as error:
-        return Verdict(strange=[f"the run ended with {error!r}"])
+def _tell(at: str, name: str, kind: str, seed: int, result: Verdict) -> None:
+    said = ", ".join(f"{column} {number}" for column, number in numbers(result).items() if number)
+    print(f"{at} {name} {kind} seed {seed}: {said}", file=sys.stderr, flush=True)
+    if modes := Counter(one.split("-")[1] for one in result.duplicate):
+        print(f"  duplicates by mode: {dict(modes)}", file=sys.stderr, flush=True)
+    if texts := broken(result):
+        again = f"python -m tests.chaos {name} --backend {kind} --seed {seed}"
+        print("\n".join(f"  BROKEN {text}" for text in texts), f"\n  again: {again}", file=sys.stderr, flush=True)
 
 
 def numbers(result: Verdict) -> dict[str, int]:
     """The columns of the table."""
-    lists = {name: len(getattr(result, name)) for name in ("lost", "phantom", "duplicate", "reordered")}
+    lists = {name: len(getattr(result, name)) for name in ("lost", "phantom", "duplicate", "twice", "reordered")}
     found = {"attempts": result.attempts, **{one.value: result.told[one] for one in Told}, "dropped": result.dropped, **lists}
     return {name: found[name] for name in ("attempts", *COLUMNS)}
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[tuple[str, str, Sequence[Verdict]]]) -> str:
     """The rows as Markdown."""
     head = ("fault", "backend", "runs", "attempts", *COLUMNS)
     lines = [f"| {' | '.join(head)} |", f"| {' | '.join('---' for _ in head)} |"]
-    for name, kind, runs, result in rows:
-        lines.append(f"| {name} | {kind} | {runs} | {' | '.join(f'{number:,}' for number in numbers(result).values())} |")
+    for name, kind, verdicts in rows:
+        told = numbers(sum(verdicts, Verdict())).values()
+        lines.append(f"| {name} | {kind} | {len(verdicts)} | {' | '.join(f'{number:,}' for number in told)} |")
     return "\n".join(lines)
+
+
+def _write(page: Path, text: str) -> None:
+    before, _, rest = page.read_text().partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    page.write_text(f"{before}{MARKS[0]}{text}\n{MARKS[1]}{after}")
 
 
 if __name__ == "__main__":

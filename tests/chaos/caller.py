@@ -20,6 +20,7 @@ from tests.system.client import Rpc
 
 ANSWER_S = 20
 PAUSE_S = 0.02
+PACE_S = 0.002
 
 Result = tuple[Told, str]
 
@@ -146,8 +147,7 @@ class Writer:
                 number += 1
                 result, why = await self._written(number, stop)
                 self._note(Attempt(self._mode, self._name, number, result, why))
-                if result in {Told.FAILED, Told.REFUSED, Told.UNKNOWN}:
-                    await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(PAUSE_S if result in {Told.FAILED, Told.REFUSED, Told.UNKNOWN} else PACE_S)
         finally:
             await self._wire.close()
 

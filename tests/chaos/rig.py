@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import shutil
 import socket
-import sqlite3
 import tempfile
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -19,40 +16,20 @@ from uuid import uuid4
 
 import aiohttp
 import psutil
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from tests.chaos.account import Metrics, accounted, read, settled_later
 from tests.chaos.caller import Writer
+from tests.chaos.config import LISTENERS, PARTITIONS, config, kafka, local
 from tests.chaos.disk import Disk
+from tests.chaos.found import in_file, on_kafka
 from tests.chaos.ledger import KEPT, Attempt, Told, Verdict, verdict
 from tests.chaos.proxy import Proxy
 from tests.chaos.stream import STREAMS, Stream, Watch
 from tests.kafka_broker import ScriptBroker
-from tests.system.process import ROOT, Gateway
+from tests.system.process import Gateway
 
-PARTITIONS = 3
-DEADLINE_S = 2
 SETTLED_S = 90
 QUIET_S = 45
-LISTENERS = {"public": "rest", "rpc": "grpc", "live": "websocket", "admin": "admin"}
-ACKS = {
-    "broker": "",
-    "stored": ", ack: stored",
-    "fallback": ", when_down: store",
-    "none": ", ack: none",
-    "once": ", idempotency: {window: 600}",
-    "through": "",
-}
-"""What the target of each mode says beside its topic. Records of `through` come to it by another topic, which is consumed."""
-ONWARD = """
-  - name: onward
-    when: {{topic: {topic}.in}}
-    to: {{backend: log, publish: {topic}, key: "{{customer}}"}}"""
-
-
-FEED = """
-  - name: feed
-    when: {{rest: GET /feed, websocket: /feed, grpc: shop.v1.Orders/Watch}}
-    to: {{backend: log, tail: {topic}}}"""
 
 
 def free_ports(count: int) -> list[int]:
@@ -108,38 +85,11 @@ class Rig:
 
     def config(self, addresses: Mapping[str, str]) -> str:
         """The config of a gateway that listens on these addresses."""
-        shared = {"rpc": ", reuse_port: true"} if self.held else {}
-        listeners = "\n".join(
-            f'  {name}: {{kind: {kind}, bind: "{addresses[name]}"{shared.get(name, "")}}}' for name, kind in LISTENERS.items()
-        )
-        through = "through" in self.modes
-        if through:
-            listeners += f"\n  onward: {{kind: topic, backend: log, topics: [{self.topic}.in], group: onward.{self.topic}}}"
         if self.broker is None:
-            topics = ", ".join(f"{name}: {{partitions: {PARTITIONS}}}" for name in (self.topic, f"{self.topic}.in"))
-            backend = f"{{kind: local, path: {self.files}/log.db, topics: {{{topics}}}}}"
+            backend = local(self.files, self.topic)
         else:
-            copies = self.broker.bootstrap.count(",") + 1
-            backend = (
-                f'{{kind: kafka, bootstrap: "{self.bootstrap}", create: {{partitions: {PARTITIONS}, replication: {copies}}}}}'
-            )
-        routes = "\n".join(
-            f"  - name: {mode}\n"
-            f'    when: {{rest: "POST /{mode}/{{customer}}", websocket: /{mode}'
-            f"{', grpc: shop.v1.Orders/Place' if mode == 'broker' else ''}}}\n"
-            f'    to: {{backend: log, publish: {self.topic}{".in" * (mode == "through")}, key: "{{customer}}"{ACKS[mode]}}}'
-            for mode in self.modes
-        )
-        if through:
-            routes += ONWARD.format(topic=self.topic)
-        routes += FEED.format(topic=self.topic)
-        state = f"path: {self.files}/state.db" if self.number == 1 else f"backend: log, topic: {self.topic}.state"
-        return (
-            f"workers: {self.number}\ncontracts: [{ROOT}/protos/shop.binpb]\n"
-            f"listeners:\n{listeners}\nbackends:\n  log: {backend}\n"
-            f"policies: [{{kind: deadline, seconds: {DEADLINE_S}}}, {{kind: observe, log: none}}]\n"
-            f"state: {{{state}}}\nspool: {{path: {self.files}/spool.db}}\nroutes:\n{routes}\n"
-        )
+            backend = kafka(self.bootstrap, self.broker.bootstrap.count(",") + 1)
+        return config(self.files, backend, self.topic, self.modes, addresses, shared=self.held, workers=self.number)
 
     @property
     def files(self) -> Path:
@@ -283,8 +233,9 @@ class Rig:
         """Stop the gateway once its spool is empty, and hold the ledger against the topic."""
         await self._emptied()
         await self._carried()
-        await self._accounted()
-        dropped, unknown = await self._settled_later()
+        metrics = await self.metrics()
+        accounted(metrics)
+        dropped, unknown = settled_later(metrics, "none")
         code = await self.terminate()
         result = verdict(self.attempts, await self._found())
         if len(self.gateways) == 1 and not dropped <= result.dropped <= dropped + unknown:
@@ -307,16 +258,9 @@ class Rig:
         ):
             return answer.status, await answer.text()
 
-    async def metrics(self) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
-        """The numbers of /metrics by name and labels."""
-        from prometheus_client.parser import text_string_to_metric_families
-
-        _, text = await self.ask("GET", "/metrics")
-        found: dict[str, dict[tuple[tuple[str, str], ...], float]] = defaultdict(dict)
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                found[sample.name][tuple(sorted(sample.labels.items()))] = sample.value
-        return found
+    async def metrics(self) -> Metrics:
+        """The numbers of /metrics."""
+        return read((await self.ask("GET", "/metrics"))[1])
 
     async def settled(self) -> None:
         """Until the callers have the answers that they wait for."""
@@ -347,31 +291,14 @@ class Rig:
                 return
             await asyncio.sleep(0.2)
 
-    async def _accounted(self) -> None:
-        """Accepted = acknowledged + failed + unknown + stored + dropped + in flight."""
-        metrics = await self.metrics()
-        accepted = sum(metrics["polygate_exchanges_accepted_total"].values())
-        ended = sum(metrics["polygate_exchanges_total"].values())
-        flying = sum(metrics["polygate_exchanges_in_flight"].values())
-        known = {"acknowledged", "failed", "unknown", "stored", "dropped"}
-        outcomes = {dict(labels)["outcome"] for labels in metrics["polygate_exchanges_total"]}
-        assert accepted == ended + flying, (accepted, ended, flying)
-        assert outcomes <= known, outcomes
-
-    async def _settled_later(self) -> tuple[int, int]:
-        """How many of the records that were accepted were dropped, and may have been, by the gateway's own account."""
-        ended = [(dict(labels), number) for labels, number in (await self.metrics())["polygate_exchanges_total"].items()]
-        mine = [(labels["outcome"], int(number)) for labels, number in ended if labels["route"] == "none"]
-        return sum(n for outcome, n in mine if outcome == "dropped"), sum(n for outcome, n in mine if outcome == "unknown")
-
     async def _present(self) -> list[list[str]]:
         """The ids in each partition of the topic now."""
         if self.broker is None:
             if self.disk is not None:
                 # SQLite would follow /proc/PID/root as the link that it looks like.
                 await asyncio.to_thread(shutil.copytree, self.disk.seen(self.files), self.folder / "seen", dirs_exist_ok=True)
-            return self._found_in(self.folder / ("files" if self.disk is None else "seen") / "log.db")
-        return await self._found_on_kafka()
+            return in_file(self.folder / ("files" if self.disk is None else "seen") / "log.db", self.topic)
+        return await on_kafka(self.broker.bootstrap, self.topic, PARTITIONS)
 
     async def _found(self) -> list[list[str]]:
         """The same, once no more comes: a record whose producer is gone may still stand in a socket's buffer."""
@@ -380,37 +307,3 @@ class Rig:
             before = found
             await asyncio.sleep(0.3 if self.broker is not None else 0)
         return found
-
-    def _found_in(self, path: Path) -> list[list[str]]:
-        ids: dict[int, list[str]] = defaultdict(list)
-        with sqlite3.connect(path) as db:
-            rows = db.execute(
-                "SELECT number, body FROM record JOIN partition ON record.id >> 40 = partition.id "
-                "WHERE topic = ? ORDER BY record.id",
-                (self.topic,),
-            )
-            for number, body in rows:
-                ids[number].append(json.loads(body)["sku"])
-        return list(ids.values())
-
-    async def _found_on_kafka(self) -> list[list[str]]:
-        assert self.broker is not None
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.broker.bootstrap,
-            auto_offset_reset="earliest",
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-        )
-        await consumer.start()
-        try:
-            partitions = [TopicPartition(self.topic, number) for number in range(PARTITIONS)]
-            consumer.assign(partitions)
-            ends = await consumer.end_offsets(partitions)
-            await consumer.seek_to_beginning(*partitions)
-            ids: dict[int, list[str]] = defaultdict(list)
-            while [one for one in partitions if await consumer.position(one) < ends[one]]:
-                for one, records in (await consumer.getmany(timeout_ms=200)).items():
-                    ids[one.partition] += [json.loads(record.value)["sku"] for record in records]
-            return list(ids.values())
-        finally:
-            await consumer.stop()
