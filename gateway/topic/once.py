@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gateway.errors import BackendError, CallerError, GatewayError, Outcome, Reason
+from gateway.errors import BackendError, CallerError, GatewayError, Outcome, Reason, translating
 from gateway.exchange import Call, new_id
 from gateway.message import Message
 from gateway.metric import Counter
@@ -43,6 +43,8 @@ JOINED = Counter("polygate_idempotency_joined", "Calls that waited for an attemp
 CONFLICTS = Counter("polygate_idempotency_conflicts", "Calls whose key was used for something else.", "route")
 FOUND = Counter("polygate_idempotency_found", "Keys whose records were found in their topic, after a crash or a doubt.", "route")
 TAKEN_OVER = Counter("polygate_idempotency_taken_over", "Keys that were tried again, since nothing was found of them.", "route")
+
+UNDER_WAY_STILL = "an attempt with this Idempotency-Key is under way, and has not ended in time"
 
 _RUNNING: set[str] = set()
 """The attempts of this process, those of routes that a reload has replaced too."""
@@ -78,6 +80,26 @@ class _Seen:
     first: float
 
 
+class _Turn:
+    """The calls with one key in this process. One at a time asks the state and writes, for were all to claim a key whenever an
+    attempt has failed, a thousand of them would cost half a million claims.
+    """
+
+    __slots__ = ("calls", "lock", "whose")
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.calls = 0
+        self.whose: str | None = None
+        """The fingerprint of what the key is used for now, once that is known."""
+
+    def compare(self, attempt: Attempt, route: str) -> None:
+        """Refuse one that uses the key for something else."""
+        if self.whose not in {None, attempt.fingerprint}:
+            CONFLICTS.add(1, route)
+            raise CallerError(Reason.INVALID, "this Idempotency-Key was used for another message")
+
+
 class Once:
     """The keys of one route."""
 
@@ -90,6 +112,7 @@ class Once:
         self._route = route
         self._spec = spec
         self._tasks = tasks
+        self._turns: dict[str, _Turn] = {}
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._ends: OrderedDict[str, tuple[float, Offsets]] = OrderedDict()
 
@@ -113,28 +136,59 @@ class Once:
             else:
                 if not done.done():
                     done.set_result(receipts)
-            finally:
-                Once.under_way -= 1
+
+        def ended(_task: object) -> None:
+            Once.under_way -= 1
+            done.cancel()  # it was, before it began
 
         Once.under_way += 1
-        self._tasks.spawn(running(), f"exchange {call.id}")
+        self._tasks.spawn(running(), f"exchange {call.id}").add_done_callback(ended)
         return await done
 
     async def _run(self, call: Call, key: str, posts: Sequence[Post], attempt: Attempting) -> Sequence[Receipt]:
         due = call.due(DEFAULT_S)
         marked = [replace(post, message=_marked(post.message, key, number)) for number, post in enumerate(posts)]
         mine = Attempt(fingerprint(posts), new_id(), due - _now() + MARGIN_S, since=await self._since(posts))
+        turn = self._turns.setdefault(key, _Turn())
+        turn.calls += 1
+        try:
+            if turn.lock.locked():
+                turn.compare(mine, self._route)
+                JOINED.add(1, self._route)
+            with translating((TimeoutError, Reason.UNKNOWN_OUTCOME, UNDER_WAY_STILL)):
+                async with asyncio.timeout_at(due):
+                    await turn.lock.acquire()
+            try:
+                return await self._claimed(key, turn, mine, due, lambda: attempt(marked), len(marked))
+            finally:
+                turn.whose = None
+                turn.lock.release()
+        finally:
+            turn.calls -= 1
+            if not turn.calls:
+                del self._turns[key]
+
+    async def _claimed(
+        self,
+        key: str,
+        turn: _Turn,
+        mine: Attempt,
+        due: float,
+        write: Callable[[], Awaitable[Sequence[Receipt]]],
+        count: int,
+    ) -> Sequence[Receipt]:
+        """Write once the key is ours, unless it turns out that somebody has."""
         over: bytes | None = None
         waited = False
         while True:
             there = await self._state.claim(_name(key), mine.written(), self._spec.window, over=over)
             if there is None:
-                return await self._attempt(key, mine, lambda: attempt(marked))
+                turn.whose = mine.fingerprint
+                return await self._attempt(key, mine, write)
             other = read(there)
-            if other.fingerprint != mine.fingerprint:
-                CONFLICTS.add(1, self._route)
-                raise CallerError(Reason.INVALID, "this Idempotency-Key was used for another message")
-            receipts = other.receipts or await self._found(key, there, other, len(posts), due)
+            turn.whose = other.fingerprint
+            turn.compare(mine, self._route)
+            receipts = other.receipts or await self._found(key, there, other, count, due)
             if receipts:
                 REPLAYED.add(1, self._route)
                 return [replace(receipt, replayed=True) for receipt in receipts]
@@ -157,8 +211,7 @@ class Once:
                 await self._state.changed(_name(key), there)
         except TimeoutError as error:
             if _now() >= due:
-                text = "an attempt with this Idempotency-Key is under way, and has not ended in time"
-                raise BackendError(Reason.UNKNOWN_OUTCOME, text) from error
+                raise BackendError(Reason.UNKNOWN_OUTCOME, UNDER_WAY_STILL) from error
 
     async def _attempt(self, key: str, mine: Attempt, write: Callable[[], Awaitable[Sequence[Receipt]]]) -> Sequence[Receipt]:
         _RUNNING.add(mine.by)

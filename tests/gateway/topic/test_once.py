@@ -193,6 +193,37 @@ async def test_who_has_joined_an_attempt_that_failed_tries_by_itself(log, gatewa
     assert [0] == orders(log)
 
 
+async def test_many_with_one_key_that_fail_cost_two_records_of_the_state_each(log, gateway):
+    log.failing = unreachable()
+    many = 100
+    async with asyncio.TaskGroup() as group:
+        for _ in range(many):
+            group.create_task(fails_with(gateway.publish()))
+    assert 2 * many == len(log.topics["state"][0]), "a claim, and letting it go"
+    log.failing = None
+    assert 0 == (await gateway.publish())[0]
+
+
+async def test_a_key_that_is_in_use_for_another_message_is_refused_at_once(log, gateway):
+    log.go.clear()
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(gateway.publish())
+        await log.begun.wait()
+        assert Reason.INVALID == await fails_with(gateway.publish(body=b'{"other": true}'))
+        log.go.set()
+    assert 0 == first.result()[0]
+
+
+async def test_who_waits_for_another_with_its_key_waits_no_longer_than_its_own_time(log, gateway):
+    log.go.clear()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(gateway.publish())
+        await log.begun.wait()
+        assert Reason.UNKNOWN_OUTCOME == await fails_with(gateway.publish(seconds=0.1))
+        log.go.set()
+    assert [0] == orders(log)
+
+
 async def test_a_doubt_holds_the_key_until_its_record_is_found(log, gateway):
     log.doubtful = True
     assert Reason.UNKNOWN_OUTCOME == await fails_with(gateway.publish())
