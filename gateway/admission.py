@@ -126,6 +126,8 @@ class Admission:
         """Once each time around the event loop: how long that took says how many more may begin."""
         loop = asyncio.get_running_loop()
         now = loop.time()
+        # First of all: where beginning one goes wrong the others have their turns all the same.
+        self._round_timer = loop.call_later(ROUND_S, self._round)
         took, self._last = now - self._last, now
         if took > self.config.late:
             self._window = max(LEAST, int(self._window * self.config.late / took))
@@ -140,5 +142,4 @@ class Admission:
         self._calm = 0 if self._waiting or took > self.config.late / 2 else self._calm + 1
         if self._calm > CALM_ROUNDS:
             self.late = False
-            return
-        self._round_timer = loop.call_later(ROUND_S, self._round)
+            self._round_timer.cancel()

@@ -57,6 +57,23 @@ async def test_once_they_are_late_calls_wait_and_the_newest_begin_first(admissio
     assert [("admitted", 2), ("admitted", 1), ("admitted", 0)] == told
 
 
+async def test_one_whose_beginning_goes_wrong_holds_up_no_other(admission):
+    class Broken(Call):
+        def admit(self):
+            raise ValueError(self.name)
+
+    wrong = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: wrong.append(str(context["exception"])))
+    await fall_behind(admission)
+    told = []
+    admission.wait(Call("before", told))
+    admission.wait(Broken("broken", told))
+    async with asyncio.timeout(10):
+        while not told:  # noqa: ASYNC110  one look each time around the loop is what is proved
+            await asyncio.sleep(0)
+    assert (["broken"], [("admitted", "before")]) == (wrong, told)
+
+
 async def test_a_round_begins_as_many_as_can_be_answered_in_time_and_who_has_waited_for_long_is_refused(admission):
     await fall_behind(admission)
     told = []

@@ -79,7 +79,11 @@ class Connection(RequestHandler):
         if self.transport is not None and not self.transport.is_closing():
             held, self._held = self._held, b""
             self.transport.resume_reading()
-            self._take(held)
+            try:
+                self._take(held)
+            except BaseException:
+                self.transport.abort()  # as it does itself where its caller's bytes are the cause
+                raise
 
     def refuse(self) -> None:
         """See `Waiter`."""
