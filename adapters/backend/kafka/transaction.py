@@ -91,6 +91,10 @@ class Producer:
             error = errors.for_code((await self._ask(request)).error_code)
             if error is errors.NoError:
                 return
+            if error is errors.GroupCoordinatorNotAvailableError:
+                # Its log did not take the end in time, and may have it all the same (Kafka's TransactionStateManager).
+                self._coordinator = None
+                raise error
             await self._pardon(error)
 
     async def _partition(self, post: Post) -> tuple[str, int]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
 from aiokafka import errors
+from aiokafka.protocol.transaction import EndTxnRequest
 
 from adapters.backend.kafka import Config, Kafka
 from adapters.backend.kafka.courier import LATE
@@ -133,6 +135,20 @@ async def test_a_commit_whose_answer_is_lost_is_asked_for_again(log, new_topic, 
     await log.append_all(posts(topic, "once"), soon())
     assert 2 == len(tries)
     assert [b"once-0", b"once-1", b"once-2"] == await held(log, topic)
+
+
+async def test_a_commit_that_may_be_in_the_coordinators_log_is_unknown_whatever_is_said_then(log, new_topic, monkeypatch):
+    topic = await new_topic()
+    ask = Producer._ask
+    said = [15, 47]  # COORDINATOR_NOT_AVAILABLE; then INVALID_PRODUCER_EPOCH, once another has taken its name
+
+    async def asked(self, request):
+        answer = await ask(self, request)
+        return SimpleNamespace(error_code=said.pop(0)) if isinstance(request, EndTxnRequest) else answer
+
+    monkeypatch.setattr(Producer, "_ask", asked)
+    assert UNKNOWN == await ends_with(log.append_all(posts(topic, "written"), soon()))
+    assert [b"written-0", b"written-1", b"written-2"] == await held(log, topic)
 
 
 async def test_a_commit_that_is_not_answered_by_the_deadline_is_unknown_and_counted_once_it_is_known(log, new_topic, monkeypatch):
