@@ -20,7 +20,7 @@ from gateway.kept import NOTHING_KEPT, Kept
 from gateway.plan import NO_ROUTES, Plan, Served
 from gateway.port import Backend, BackendConfig, Everybody, ListenerConfig, Reload, View
 from gateway.source import Where
-from gateway.task import Tasks
+from gateway.task import Tasks, cut
 
 Entered = TypeVar("Entered")
 log = logging.getLogger("polygate")
@@ -255,10 +255,11 @@ class Gateway:
             stack.callback(self._open.close)
             # From the last to the first.
             stack.push_async_callback(self._closed, parts.backends)
-            stack.push_async_callback(self._closed, {"what the gateway keeps": parts.kept})
+            stack.push_async_callback(self._departed, {"what the gateway keeps": parts.kept})
             stack.push_async_callback(self._left)
             for turn in (2, 1, 0):
-                stack.push_async_callback(_departed, [one for one in parts.listeners.values() if one.turn == turn])
+                leaving = {name: one for name, one in parts.listeners.items() if one.turn == turn}
+                stack.push_async_callback(self._departed, leaving)
             try:
                 await asyncio.sleep(drain.pause)
             finally:
@@ -267,17 +268,22 @@ class Gateway:
                 for view in self._views():
                     view.drain_until = now + drain.seconds * LISTENERS
 
-    async def _closed(self, parts: Mapping[str, Held]) -> None:
-        """What is called flushes and closes, all at once, in the time that is left: a broker that is dead holds up no end."""
+    async def _departed(self, parts: Mapping[str, Held]) -> None:
+        """Parts that leave at one time, and before others."""
+        await self._closed(parts, self._half())
+
+    async def _closed(self, parts: Mapping[str, Held], until: float | None = None) -> None:
+        """Parts flush and close, all at once, by `until` or the end: a broker that is dead holds up no end."""
 
         async def close(name: str, held: Held) -> None:
-            try:
-                async with asyncio.timeout_at(self._end):
-                    await held.stack.aclose()
-            except TimeoutError:
+            if not await cut(held.stack.aclose(), self._end if until is None else until):
                 log.warning("%s was not done in time with what it had to do yet", name)
 
         await _all(close(name, held) for name, held in parts.items())
+
+    def _half(self) -> float:
+        """Half of what is left once exchanges have ended: what leaves before others leaves them some of it."""
+        return (max(self.view.drain_until or 0.0, asyncio.get_running_loop().time()) + self._end) / 2
 
     async def _left(self) -> None:
         """What reloads have left behind has no more time than all the rest."""
@@ -285,11 +291,6 @@ class Gateway:
         if self._leaving:
             await asyncio.wait(self._leaving, timeout=max(0.0, until - asyncio.get_running_loop().time()))
         await self._tasks.__aexit__()
-
-
-async def _departed(listeners: Sequence[HeldListener]) -> None:
-    """Listeners that leave at one time, for good."""
-    await _all(one.stack.aclose() for one in listeners)
 
 
 async def _all(leaving: Iterable[Awaitable[None]]) -> None:

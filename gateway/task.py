@@ -6,11 +6,15 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
 
 log = logging.getLogger("polygate")
+
+CUT_S = 0.05
+"""What has not ended in time is cut, and after so long again."""
 
 
 class Tasks:
@@ -39,6 +43,23 @@ class Tasks:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("%s failed", task.get_name(), exc_info=error)
+
+
+async def cut(closing: Coroutine[Any, Any, object], until: float) -> bool:
+    """Whether it has ended by a time of the event loop; else it is cut."""
+    task = asyncio.get_running_loop().create_task(closing)
+    try:
+        await asyncio.wait({task}, timeout=max(0.0, until - asyncio.get_running_loop().time()))
+        in_time = task.done()
+    finally:
+        while not task.done():
+            # Again and again: each of its parts may wait for something of its own, and a cancellation ends only one of these.
+            task.cancel()
+            with suppress(asyncio.CancelledError):  # for what is being cut already
+                await asyncio.wait({task}, timeout=CUT_S)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        raise error
+    return in_time
 
 
 async def in_thread(work: Callable[[], T], name: str) -> T:

@@ -52,6 +52,8 @@ class Part:
                     async with asyncio.timeout(20):
                         while len(arrivals) < self._config.waits:  # noqa: ASYNC110  a turn each is what is waited for
                             await asyncio.sleep(0)
+                if self._config.stuck:
+                    await asyncio.Event().wait()
                 if self._config.breaks:
                     raise RuntimeError(self._name)
 
@@ -65,6 +67,7 @@ class Settings:
     address: bool = True
     waits: int = 0
     breaks: bool = False
+    stuck: bool = False
 
 
 class Backend(Settings, BackendConfig):
@@ -141,6 +144,16 @@ async def test_callers_leave_all_at_once_so_that_none_uses_up_the_time_of_anothe
     async with Gateway(made(listeners={name: Listener(waits=3) for name in "abc"})):
         pass
     assert 3 == len(arrivals)
+
+
+async def test_one_that_never_leaves_is_cut_in_time_for_those_behind_it(made, caplog):
+    """As whoever consumes topics of a broker that is dead."""
+    listeners = {"topic": Listener(address=False, stuck=True), "public": Listener()}
+    planned = made(backends={"a": Backend(name="a")}, listeners=listeners, drain="drain: {seconds: 0.1}\n")
+    async with asyncio.timeout(30), Gateway(planned):
+        SAID.clear()
+    assert ["-public", "-topic", "-a"] == SAID
+    assert "topic was not done in time with what it had to do yet" in caplog.messages
 
 
 async def test_one_that_fails_to_leave_does_not_keep_the_others_and_is_not_swallowed(made):

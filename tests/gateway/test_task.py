@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from gateway.task import Tasks
+import pytest
+
+from gateway.task import Tasks, cut
 
 
 async def test_leaving_cancels_what_still_runs_and_waits_for_it():
@@ -51,3 +53,51 @@ async def test_one_that_is_done_is_let_go():
         await tasks.spawn(works(), "short")
         await asyncio.sleep(0)
         assert set() == tasks._running
+
+
+# Cutting what does not end
+
+
+async def test_what_ends_in_time_is_not_cut():
+    assert await cut(asyncio.sleep(0), asyncio.get_running_loop().time() + 60)
+
+
+async def test_what_has_something_else_to_wait_for_each_time_it_is_cancelled_is_cut_all_the_same():
+    left = []
+
+    async def closing():
+        for part in range(3):
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                left.append(part)
+
+    async with asyncio.timeout(30):
+        assert not await cut(closing(), asyncio.get_running_loop().time())
+    assert [0, 1, 2] == left
+
+
+async def test_what_fails_to_end_says_so():
+    async def closing():
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        await cut(closing(), asyncio.get_running_loop().time() + 60)
+
+
+async def test_whoever_gives_up_waiting_leaves_nothing_behind():
+    left = []
+
+    async def closing():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.append(True)
+
+    waiting = asyncio.get_running_loop().create_task(cut(closing(), asyncio.get_running_loop().time() + 60))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert waiting.cancelled()
+    assert [True] == left
