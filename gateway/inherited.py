@@ -7,17 +7,30 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from types import MappingProxyType
 from typing import Self
 
 from gateway.bind import Address, limit_unsent, listen, split_bind
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+def outdated(opened: Mapping[str, str], binds: Mapping[str, str]) -> Sequence[str]:
+    """The listeners that say something else than when their sockets were opened, or are no more."""
+    return [name for name, bind in opened.items() if binds.get(name) != bind]
 
 
 class Inherited:
     """The sockets, by the names of their listeners. Closed when it is left, or earlier."""
 
-    def __init__(self, sockets: Mapping[str, Sequence[socket.socket]], *, reuse_port: bool = False) -> None:
-        """`reuse_port`: a listener that nothing was handed over for shares its port with other processes."""
+    def __init__(
+        self, sockets: Mapping[str, Sequence[socket.socket]], binds: Mapping[str, str] = NOTHING, *, reuse_port: bool = False
+    ) -> None:
+        """`binds`: what listeners said when theirs were opened: they are for nobody who says otherwise. `reuse_port`: a listener
+        that nothing was handed over for shares its port with other processes.
+        """
         self._sockets = dict(sockets)
+        self._binds = binds
         self._reuse_port = reuse_port
         self._open = ExitStack()
         for some in sockets.values():
@@ -36,9 +49,15 @@ class Inherited:
 
     def listen(self, name: str, bind: str, backlog: int) -> Sequence[socket.socket]:
         """See `Listen`: those that were handed over for a listener, else sockets of one's own."""
-        if not (held := self._sockets.get(name)):
+        if not (held := self._sockets.get(name)) or self._binds.get(name, bind) != bind:
             return listen(name, bind, backlog, reuse_port=self._reuse_port)
         return [_listening(one, backlog) for one in held]
+
+    def keep(self, binds: Mapping[str, str]) -> None:
+        """Let go of those that were opened for what no listener says any more."""
+        for name in outdated(self._binds, binds):
+            for one in self._sockets.pop(name, ()):
+                one.close()
 
     def close(self) -> None:
         """Let go of them: from now on nobody waits on them for us. What a listener has it keeps."""

@@ -27,9 +27,10 @@ async def serve(
     listen: Listen = listen,
     stopping: Callable[[], None] = lambda: None,
     everybody: Everybody | None = None,
+    loaded: Callable[[Plan], None] = lambda _plan: None,
 ) -> None:
-    """Run until a signal; `started` is called once everything listens, and `stopping` when the signal has come. A second signal
-    leaves without waiting. SIGHUP loads the config anew.
+    """Run until a signal; `started` is called once everything listens, `loaded` with each plan that takes the place of another,
+    and `stopping` when the signal has come. A second signal leaves without waiting. SIGHUP loads the config anew.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -46,7 +47,7 @@ async def serve(
             hurry()
         stop.set()
 
-    reloads = Reloads(plan)
+    reloads = Reloads(plan, loaded)
     for number in signals:
         loop.add_signal_handler(number, on_signal)
     loop.add_signal_handler(signal.SIGHUP, reloads.ask)

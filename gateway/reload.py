@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -35,7 +35,9 @@ class Reloads:
     changed. One at a time.
     """
 
-    def __init__(self, first: Plan) -> None:
+    def __init__(self, first: Plan, loaded: Callable[[Plan], None] = lambda _plan: None) -> None:
+        """`loaded` is called with each plan that takes the place of another."""
+        self._tell = loaded
         self._gateway: Gateway | None = None
         self._tasks = Tasks()
         self._stack = ExitStack()
@@ -113,6 +115,7 @@ class Reloads:
             where = error.where
             return self._refused([Problem(source.name(where), source.line(where), path_text(where), error.text)])
         self._stale, self._loaded = False, time.time()
+        self._tell(planned)
         told = ", ".join(f"{section}: {one}" for section, one in changes.items() if one)
         log.info("the config was loaded anew: %s", told or "nothing has changed")
         return Reloaded("changed" if told else "unchanged", {section: one.told() for section, one in changes.items()})

@@ -23,7 +23,10 @@ class Worker:
     sockets: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """The descriptors of its listening sockets, by listener."""
     ports: Mapping[str, int] = field(default_factory=dict)
-    """The ports of the listeners that must open their sockets themselves."""
+    """The ports of the listeners that must open their sockets themselves, where they asked for any."""
+    binds: Mapping[str, str] = field(default_factory=dict)
+    """What a listener said when its sockets were opened; one that says otherwise by now opens its own. Not of those that systemd
+    has handed over: their name counts."""
 
     def told(self) -> Mapping[str, str]:
         """The same as a variable of the environment."""

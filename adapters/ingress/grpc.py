@@ -170,7 +170,7 @@ class Grpc:
         worker, place = own(), self._view.place
         host, given = self._config.bind.rsplit(":", 1)
         if not port:
-            port = place.port if place is not None else worker.ports.get(self._name, int(given))
+            port = place.port if place is not None else int(given) or worker.ports.get(self._name, 0)
             if place is None and port and not worker.number and not self._config.reuse_port:
                 _check_free(self._name, f"{host}:{port}")
         server = grpc.aio.server(options=self._config.options())

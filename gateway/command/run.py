@@ -9,7 +9,7 @@ import os
 
 from gateway import attempt
 from gateway.command import NOT_STARTED, OK, WRONG, complain, in_loop, named, say
-from gateway.command.work import look_after, work
+from gateway.command.work import binds_of, look_after, work
 from gateway.inherited import Inherited, assigned
 from gateway.plan import Plan, plan
 from gateway.policy.observe import flush
@@ -55,9 +55,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _inherited(planned: Plan) -> Inherited:
     """The sockets that systemd has handed over. Raises ValueError."""
-    listeners = planned.config.listeners.items()
-    binds = {name: getattr(listener, "bind", "") for name, listener in listeners if listener.inherits}
-    return assigned(handed_over(os.environ), binds)
+    return assigned(handed_over(os.environ), binds_of(planned))
 
 
 def _serve(planned: Plan, inherited: Inherited) -> None:

@@ -48,6 +48,7 @@ def _seats(planned: Plan, inherited: Inherited, command: Sequence[str], held: Ex
     count = planned.config.file.workers
     sockets: list[dict[str, Sequence[socket.socket]]] = [{} for _ in range(count)]
     ports: dict[str, int] = {}
+    binds = {name: bind for name, bind in binds_of(planned).items() if not inherited.of(name)}
     for name, listener in planned.config.listeners.items():
         bind: str | None = getattr(listener, "bind", None)
         if bind is None:
@@ -68,7 +69,12 @@ def _seats(planned: Plan, inherited: Inherited, command: Sequence[str], held: Ex
         else:
             # It is bound and never listens: so long as it is there, nobody else can be given the port.
             ports[name] = sets[0][0].getsockname()[1]
-    return [Seat(Worker(number, count, ports=ports), mine, command) for number, mine in enumerate(sockets, 1)]
+    return [Seat(Worker(number, count, ports=ports, binds=binds), mine, command) for number, mine in enumerate(sockets, 1)]
+
+
+def binds_of(planned: Plan) -> dict[str, str]:
+    """What each listener that takes sockets over says."""
+    return {name: getattr(one, "bind", "") for name, one in planned.config.listeners.items() if one.inherits}
 
 
 async def _look_after(planned: Plan, seats: Sequence[Seat], held: ExitStack) -> int:
@@ -92,7 +98,7 @@ async def _look_after(planned: Plan, seats: Sequence[Seat], held: ExitStack) -> 
 def work(planned: Plan, own: Worker) -> None:
     """Be a worker, until SIGTERM or until who looks after it is gone. Raises StartError."""
     sockets = {name: [opened(one) for one in some] for name, some in own.sockets.items()}
-    with Inherited(sockets, reuse_port=True) as inherited:
+    with Inherited(sockets, own.binds, reuse_port=True) as inherited:
         in_loop(_work(planned, own, inherited))
 
 
@@ -111,14 +117,20 @@ async def _work(planned: Plan, own: Worker, inherited: Inherited) -> None:
 
     async with Channel(socket.socket(fileno=own.channel), answer) as channel, Tasks() as tasks:
 
+        def loaded(planned: Plan) -> None:
+            binds = binds_of(planned)
+            inherited.keep(binds)
+            tasks.spawn(channel.ask("binds", binds), "telling what this worker listens on")
+
         def started(gateway: Gateway) -> None:
             serving.append(gateway)
+            loaded(planned)
             addresses = {name: (one.host, one.port) for name, one in gateway.addresses.items()}
             tasks.spawn(channel.ask("ready", addresses), "telling that this worker is ready")
 
         tasks.spawn(_left_alone(channel), "looking whether somebody looks after this worker")
         everybody = _Everybody(channel)
-        await serve(planned, started, listen=inherited.listen, stopping=inherited.close, everybody=everybody)
+        await serve(planned, started, listen=inherited.listen, stopping=inherited.close, everybody=everybody, loaded=loaded)
 
 
 async def _left_alone(channel: Channel) -> None:

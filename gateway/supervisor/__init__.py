@@ -58,6 +58,7 @@ class Supervisor:
         self._code = 0
         self._answers: Mapping[str, Callable[[Seat, Any], Awaitable[object]]] = {
             "ready": self._ready,
+            "binds": self._binds,
             "metrics": self._metrics,
             "readiness": self._readiness,
             "reload": self._reload,
@@ -129,12 +130,24 @@ class Supervisor:
     async def _ready(self, seat: Seat, said: Mapping[str, tuple[str, int]]) -> None:
         seat.up = True
         self._first.set()
+        if seat.behind:
+            seat.behind = False
+            self._tasks.spawn(self._caught_up(seat), f"loading the config of worker {seat.number} anew")
         if self._stopping.is_set():
             seat.signal(signal.SIGTERM)  # it was not there yet when the others heard
         elif not self._all and all(one.up for one in self._seats):
             self._all = True
             self._started({name: Address(host, port) for name, (host, port) in said.items()})
             notify("READY=1")
+
+    async def _binds(self, seat: Seat, said: Mapping[str, str]) -> None:
+        seat.keep(said)
+
+    async def _caught_up(self, seat: Seat) -> None:
+        try:
+            await seat.ask("reload", seconds=RELOAD_S)
+        except GoneError as error:
+            log.warning("worker %d has not loaded the config anew: it %s", seat.number, error)
 
     async def _metrics(self, _seat: Seat, _said: None) -> list[list[Any]]:
         """The numbers of all, as of now; those of a worker that does not answer as of when it last did."""
@@ -165,8 +178,14 @@ class Supervisor:
     async def _reloaded(self) -> dict[str, Any]:
         """What has come of it: the worst of what each worker says."""
         reloading()
-        told = await self._ask("reload", patience=RELOAD_S)
+        for seat in self._seats:
+            # One that is about to start has read it already, or not yet: nobody knows.
+            seat.behind = not seat.up
+        answers = await self._ask("reload", patience=RELOAD_S)
         notify("READY=1")
+        told = {seat.number: answers[seat.number] for seat in self._seats if seat.up or "outcome" in answers[seat.number]}
+        if not told:
+            return {"outcome": "stopping"}
         outcomes = [one.get("outcome", "stopping") for one in told.values()]
         if len(set(outcomes)) > 1:
             log.error("not every worker has loaded the config: %s", ", ".join(map(str, outcomes)))

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.channel import Answer, Channel, GoneError
+from gateway.inherited import outdated
 from gateway.worker import Worker
 
 UNTOLD = "NOTIFY_SOCKET"
@@ -31,6 +32,16 @@ class Seat:
         self._channel: Channel | None = None
         self.up = False
         """Its process serves: it has said so, and has not ended since."""
+        self.behind = False
+        """Its process may have read the config before others were told to load it anew."""
+
+    def keep(self, binds: Mapping[str, str]) -> None:
+        """Let go of the sockets that were opened for what no listener says any more: whoever came to them would wait for ever."""
+        gone = outdated(self._worker.binds, binds)
+        for one in (one for name in gone for one in self._sockets.get(name, ())):
+            one.close()
+        self._sockets = {name: some for name, some in self._sockets.items() if name not in gone}
+        self._worker = replace(self._worker, binds={name: bind for name, bind in self._worker.binds.items() if name not in gone})
 
     async def sit(self, answer: Answer) -> int:
         """Run a process to its end; returns its exit code, or the signal that ended it, negative. `answer` is for what it asks.

@@ -39,6 +39,26 @@ def test_a_listener_of_another_name_opens_its_own():
     closed(NONE.listen("public", "127.0.0.1:0", 8))
 
 
+def test_one_that_was_opened_for_another_address_than_its_listener_says_by_now_is_not_its():
+    with server() as held, Inherited({"public": [held]}, {"public": "127.0.0.1:1"}) as inherited:
+        opened = inherited.listen("public", "127.0.0.1:0", 8)
+        assert held.getsockname() != opened[0].getsockname()
+        closed(opened)
+        opened = inherited.listen("public", "127.0.0.1:1", 8)
+        assert held.getsockname() == opened[0].getsockname()
+        closed(opened)
+
+
+def test_what_was_opened_for_what_no_listener_says_any_more_is_let_go_of():
+    with server() as one, server() as moved, server() as gone, server() as named:
+        sockets = {"one": [one], "moved": [moved], "gone": [gone], "named": [named]}
+        with Inherited(sockets, {"one": "a:1", "moved": "a:2", "gone": "a:3"}) as inherited:
+            inherited.keep({"one": "a:1", "moved": "a:9"})
+            # What has no bind of its own was handed over by its name.
+            assert [False, True, True, False] == [held.fileno() < 0 for held in (one, moved, gone, named)]
+            assert [[one], [], [], [named]] == [list(inherited.of(name)) for name in sockets]
+
+
 def test_a_connection_that_comes_while_nobody_listens_waits_for_the_next_one():
     with server() as held, Inherited({"public": [held]}) as inherited:
         closed(inherited.listen("public", "", 8))

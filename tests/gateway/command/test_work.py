@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -129,6 +130,43 @@ def test_a_reload_is_everybodys_whoever_is_asked(config):
             urllib.request.urlopen(request, timeout=60)
         assert (422, "refused") == (caught.value.code, json.loads(caught.value.read())["outcome"])
         assert (200, '"hello"') == running.get("public", "/more")
+        assert OK == running.end()[0]
+
+
+def free() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        return int(one.getsockname()[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("listener", ["public", "rpc"])
+def test_a_listener_that_a_reload_moves_is_elsewhere_with_every_worker_and_its_old_port_refuses(config, listener):
+    def bound(port: int) -> str:
+        return re.sub(rf"({listener}: .*?):0", rf"\1:{port}", TWO)
+
+    first, second = free(), free()
+    with Running(file := config(bound(first))) as running:
+        Path(file).write_text(bound(second))
+        request = urllib.request.Request(f"http://{running.addresses['admin']}/reload", method="POST")
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            told = json.loads(answer.read())
+        assert ("changed", [listener]) == (told["outcome"], told["listeners"]["changed"])
+        for _ in range(10):
+            socket.create_connection(("127.0.0.1", second), timeout=30).close()
+        for worker in psutil.Process(running.process.pid).children():
+            listening = {one.laddr.port for one in worker.net_connections() if one.status == psutil.CONN_LISTEN}
+            assert second in listening
+        refused = False
+        while not refused:
+            try:
+                socket.create_connection(("127.0.0.1", first), timeout=30).close()
+                time.sleep(0.05)
+            except ConnectionRefusedError:
+                refused = True
+        # Who takes the place of one that has died finds the new place too.
+        psutil.Process(running.process.pid).children()[-1].kill()
+        while 2 != running.get("admin", "/metrics")[1].count("process_open_fds{"):
+            time.sleep(0.05)
         assert OK == running.end()[0]
 
 

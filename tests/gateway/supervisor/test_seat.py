@@ -45,6 +45,19 @@ async def test_a_worker_is_told_who_it_is_and_has_its_sockets(tmp_path, monkeypa
     assert f'[2, 3, {{"rpc": 9090}}, {{"public": [{port}]}}, true, true]' == told.read_text()
 
 
+async def test_a_process_does_not_get_the_sockets_of_what_no_listener_says_any_more(tmp_path):
+    told = tmp_path / "told"
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as moved:
+        script = SAYING.replace("sys.stdout.write(", f"open({str(told)!r}, 'w').write(")
+        worker = Worker(1, 1, binds={"public": "a:1", "live": "a:2"})
+        seat = Seat(worker, {"public": [one], "live": [moved]}, [sys.executable, "-c", script])
+        seat.keep({"public": "a:1", "live": "a:3"})
+        assert moved.fileno() < 0
+        assert 0 == await seat.sit(nothing)
+        port = one.getsockname()[1]
+    assert f'{{"public": [{port}]}}' in told.read_text()
+
+
 async def test_nobody_there_is_asked_nothing_and_sent_nothing():
     seat = Seat(Worker(1), {}, ["true"])
     seat.signal(signal.SIGTERM)

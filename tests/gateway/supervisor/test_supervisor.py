@@ -206,6 +206,28 @@ async def test_a_reload_is_everybodys_and_the_worst_that_comes_of_it_is_told(loo
     assert "not every worker has loaded the config: changed, refused" in caplog.text
 
 
+async def test_a_reload_while_a_worker_is_away_is_told_by_the_others_and_that_one_loads_once_it_is_there(look, monkeypatch):
+    looked = look()
+    await looked.started
+    pid = looked.pid(2)
+    seat = looked.seats[1]
+    seat.up = False  # as while it starts
+    assert "changed" == (await looked.supervisor._reload(looked.seats[0], None))["outcome"]
+    asked = asyncio.Event()
+
+    async def ask(word, *_said, **_how):
+        if word == "reload":
+            asked.set()
+        return []
+
+    monkeypatch.setattr(seat, "ask", ask)
+    os.kill(pid, signal.SIGKILL)
+    await looked.again(2, pid)
+    async with asyncio.timeout(30):
+        await asked.wait()
+    assert not seat.behind
+
+
 async def test_a_worker_asks_by_its_channel(look, capfd):
     looked = look("asking metrics", 1)
     await looked.started
