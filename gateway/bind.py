@@ -92,6 +92,15 @@ def shared(bind: str, count: int) -> Sequence[Sequence[socket.socket]]:
     return sets
 
 
+def again(one: socket.socket) -> socket.socket:
+    """A socket that does not listen, in the place of one that `shared` has made, which is closed. Raises OSError."""
+    family, address = one.family, one.getsockname()
+    one.close()
+    other = _bound(family, address, reuse_port=True)
+    assert other is not None  # noqa: S101  the machine has the family
+    return other
+
+
 def bound(bind: str, *, reuse_port: bool = False) -> Sequence[socket.socket]:
     """The sockets for a `bind`, one for each address that its host has; they do not listen yet. Raises OSError."""
     host, port = split_bind(bind)

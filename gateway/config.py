@@ -64,6 +64,8 @@ class Config:
     formats: dict[str, Format] = field(default_factory=dict)
     paths: tuple[Path, ...] = ()
     """The files and folders that it was loaded from."""
+    workers: int | None = None
+    """How many the command line asks for, in place of what the files say."""
     broken: set[str] = field(default_factory=set)
     """The sections in which something is wrong: what may only follow from that is not told as well."""
 

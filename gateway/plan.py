@@ -229,6 +229,7 @@ def plan(paths: Path | Sequence[Path], environment: Mapping[str, str] | None = N
     ConfigError with every problem found.
     """
     config = load(paths, environment)
+    config.workers = workers
     if workers is not None:
         config.file = config.file.model_copy(update={"workers": workers})
     routes = fitted(config)

@@ -101,9 +101,9 @@ class Reloads:
             self.ask()
 
     async def _load(self, gateway: Gateway) -> Reloaded:
-        paths = gateway.plan.config.paths
+        before = gateway.plan.config
         try:
-            planned = await in_thread(lambda: plan(paths), "loading the config")
+            planned = await in_thread(lambda: plan(before.paths, workers=before.workers), "loading the config")
         except ConfigError as error:
             self._inputs = error.inputs
             return self._refused(error.problems)
@@ -116,6 +116,8 @@ class Reloads:
             return self._refused([Problem(source.name(where), source.line(where), path_text(where), error.text)])
         self._stale, self._loaded = False, time.time()
         self._tell(planned)
+        if planned.config.file.workers != before.file.workers:
+            log.warning("workers: a reload has as many as before; %d takes a restart", planned.config.file.workers)
         told = ", ".join(f"{section}: {one}" for section, one in changes.items() if one)
         log.info("the config was loaded anew: %s", told or "nothing has changed")
         return Reloaded("changed" if told else "unchanged", {section: one.told() for section, one in changes.items()})

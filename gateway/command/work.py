@@ -40,6 +40,8 @@ def look_after(planned: Plan, inherited: Inherited, paths: Sequence[Path], log_l
     with inherited, ExitStack() as held:
         seats = _seats(planned, inherited, command, held)
         held.callback(inherited.close)
+        for seat in seats:
+            held.callback(seat.close)
         return asyncio.run(_look_after(planned, seats, held))
 
 

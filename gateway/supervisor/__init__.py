@@ -117,6 +117,8 @@ class Supervisor:
                 self._code = code if code > 0 else NOT_STARTED
                 self.stop()
                 return
+            if not seat.served:
+                seat.withdraw()
             RESTARTS.add(1, str(seat.number))
             pause = FIRST_PAUSE_S if loop.time() - began > STEADY_S else min(2 * pause, MAX_PAUSE_S)
             wait = pause * random.uniform(0.5, 1.0)  # noqa: S311  jitter, not a secret

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -11,9 +12,12 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from gateway.bind import again
 from gateway.channel import Answer, Channel, GoneError
 from gateway.inherited import outdated
 from gateway.worker import Worker
+
+log = logging.getLogger("polygate")
 
 UNTOLD = "NOTIFY_SOCKET"
 """What a worker need not know: its supervisor tells systemd."""
@@ -32,6 +36,8 @@ class Seat:
         self._channel: Channel | None = None
         self.up = False
         """Its process serves: it has said so, and has not ended since."""
+        self.served = False
+        """The latest of its processes that has ended had said so."""
         self.behind = False
         """Its process may have read the config before others were told to load it anew."""
 
@@ -42,6 +48,22 @@ class Seat:
             one.close()
         self._sockets = {name: some for name, some in self._sockets.items() if name not in gone}
         self._worker = replace(self._worker, binds={name: bind for name, bind in self._worker.binds.items() if name not in gone})
+
+    def withdraw(self) -> None:
+        """Let nobody wait for a process that does not come: the next one that does listens anew. Not on what systemd has handed
+        over, which all share.
+        """
+        for name in self._worker.binds:
+            try:
+                self._sockets = {**self._sockets, name: [again(one) for one in self._sockets.get(name, ())]}
+            except OSError as error:
+                log.warning("worker %d opens %s itself from now on: %s", self.number, name, error.strerror)
+                self._sockets = {other: some for other, some in self._sockets.items() if other != name}
+
+    def close(self) -> None:
+        """Let go of all of its sockets."""
+        for one in (one for some in self._sockets.values() for one in some):
+            one.close()
 
     async def sit(self, answer: Answer) -> int:
         """Run a process to its end; returns its exit code, or the signal that ended it, negative. `answer` is for what it asks.
@@ -69,7 +91,7 @@ class Seat:
             async with Channel(ours, answer) as self._channel:
                 return await process.wait()
         finally:
-            self.up = False
+            self.served, self.up = self.up, False
             self._channel = None
             self.signal(signal.SIGKILL)
             await process.wait()

@@ -353,3 +353,25 @@ async def test_a_thousand_reloads_leave_nothing_behind(serving):
         await some(900)
         await until(lambda: before == held())
         await until(lambda: objects() < count + 450)
+
+
+async def test_what_the_command_line_says_of_workers_goes_before_the_file_at_a_reload_too(tmp_path):
+    """A backend of one process is not refused then."""
+    file = tmp_path / "gateway.yaml"
+    file.write_text("workers: 2\n" + BEFORE)
+    planned = plan(file, workers=1)
+    reloads = Reloads(planned)
+    async with Gateway(planned, reload=reloads.reload) as gateway, reloads.of(gateway):
+        told = await reloads.reload()
+        assert ("unchanged", ()) == (told.outcome, tuple(told.problems))
+        assert 1 == gateway.plan.config.file.workers
+
+
+async def test_that_other_workers_take_a_restart_is_said(serving, caplog):
+    text = (
+        "listeners:\n  public: {kind: rest, bind: '127.0.0.1:0'}\nbackends: {stub: {kind: stub, answers: {hello: {body: {}}}}}\n"
+    )
+    text += "routes: [{name: hello, when: {rest: GET /hello}, to: {backend: stub, call: hello}}]\n"
+    async with serving(text) as served:
+        assert "unchanged" == (await served.told("workers: 3\n" + text)).outcome
+    assert "workers: a reload has as many as before; 3 takes a restart" in caplog.text

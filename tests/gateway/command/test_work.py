@@ -171,6 +171,21 @@ def test_a_listener_that_a_reload_moves_is_elsewhere_with_every_worker_and_its_o
 
 
 @pytest.mark.slow
+def test_nobody_waits_for_a_worker_that_a_bad_file_keeps_from_starting(config):
+    with Running(file := config(TWO)) as running:
+        Path(file).write_text("routes: [")
+        psutil.Process(running.process.pid).children()[-1].kill()
+        assert running.process.stderr is not None
+        assert any("with code 1" in line for line in running.process.stderr)
+        assert [(200, '"hello"')] * 20 == [running.get("public", "/hello") for _ in range(20)]
+        Path(file).write_text(TWO)
+        while 2 != running.get("admin", "/metrics")[1].count("process_open_fds{"):
+            time.sleep(0.05)
+        assert [(200, '"hello"')] * 20 == [running.get("public", "/hello") for _ in range(20)]
+        assert OK == running.end()[0]
+
+
+@pytest.mark.slow
 def test_workers_end_where_who_looks_after_them_is_killed(config):
     with Running(config(TWO)) as running:
         workers = psutil.Process(running.process.pid).children()

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from gateway.channel import GoneError
+from gateway.supervisor import seat as module
 from gateway.supervisor.seat import Seat
 from gateway.worker import Worker
 
@@ -56,6 +57,42 @@ async def test_a_process_does_not_get_the_sockets_of_what_no_listener_says_any_m
         assert 0 == await seat.sit(nothing)
         port = one.getsockname()[1]
     assert f'{{"public": [{port}]}}' in told.read_text()
+
+
+async def test_nobody_waits_for_a_process_that_does_not_come():
+    with socket.socket() as one, socket.create_server(("127.0.0.1", 0)) as named:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        one.bind(("127.0.0.1", 0))
+        one.listen(8)
+        place = one.getsockname()
+        seat = Seat(Worker(1, 1, binds={"public": "127.0.0.1:0"}), {"public": [one], "named": [named]}, ["true"])
+        with socket.create_connection(place, timeout=30) as waiting:
+            seat.withdraw()
+            with pytest.raises(ConnectionResetError):
+                waiting.recv(1)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(place, timeout=30)
+        # What was handed over by its name is others' too.
+        socket.create_connection(named.getsockname(), timeout=30).close()
+        ((other,),) = (some for name, some in seat._sockets.items() if name == "public")
+        assert place == other.getsockname()
+        other.listen(8)
+        socket.create_connection(place, timeout=30).close()
+        seat.close()
+        assert [-1, -1] == [other.fileno(), named.fileno()]
+
+
+async def test_what_cannot_be_opened_again_is_left_to_the_worker(caplog, monkeypatch):
+    def again(one):
+        one.close()
+        raise OSError(98, "Address already in use")
+
+    monkeypatch.setattr(module, "again", again)
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        seat = Seat(Worker(1, 1, binds={"public": "127.0.0.1:0"}), {"public": [one]}, ["true"])
+        seat.withdraw()
+    assert "worker 1 opens public itself from now on: Address already in use" in caplog.text
+    assert {} == seat._sockets
 
 
 async def test_nobody_there_is_asked_nothing_and_sent_nothing():
