@@ -62,7 +62,7 @@ def test_a_part_that_names_its_kind_has_that_kinds_fields(made):
 
 def test_a_target_has_the_fields_of_its_verb(made):
     cases = made["$defs"]["file.RouteConfig"]["properties"]["to"]["allOf"]
-    assert [["call"], ["publish"], ["ask"], ["tail"]] == [case["if"]["required"] for case in cases]
+    assert [["call"], ["publish"], ["ask"], ["results"], ["tail"]] == [case["if"]["required"] for case in cases]
 
 
 def test_a_number_may_be_a_variable(made):

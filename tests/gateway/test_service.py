@@ -246,7 +246,7 @@ def test_two_methods_with_one_call_are_refused_naming_both_annotations(fit):
         ),
         (
             "services: {tea.v1.Kettle: {to: {backend: events}}}",
-            ["services.tea.v1.Kettle.to: needs a verb of a local backend: publish, ask, tail"],
+            ["services.tea.v1.Kettle.to: needs a verb of a local backend: publish, ask, results, tail"],
         ),
         (
             "services: {tea.v1.Kettle: {to: {backend: kettle}, methods: {Boil: {to: {backend: stub, call: x}}, Cool: true}}}",
