@@ -46,7 +46,10 @@ class Session:
         self._places = places
         self._name = name
         self._unacked = unacked
-        self._sent: dict[str, None] = {}
+        self._sent: dict[str, int] = {}
+        self._number = 0
+        self._latest = 0
+        """What is numbered higher was sent later; and the latest of those that were acknowledged."""
         self._done = start
         self.told: Callable[[], None] = lambda: None
         """Called when there may be room again."""
@@ -58,7 +61,8 @@ class Session:
 
     def sent(self, cursor: str) -> None:
         """An event is being sent."""
-        self._sent[cursor] = None
+        self._number += 1
+        self._sent.setdefault(cursor, self._number)
 
     def unsent(self, cursor: str) -> None:
         """It was not, after all."""
@@ -72,7 +76,10 @@ class Session:
             if any(offset > done.get(partition, 0) for partition, offset in at.items()):
                 raise wrong("ack", "is the cursor of no event that was sent here")
             return
-        self._places.keep(self._name, cursor, self._stored)
+        # All before the latest is done with already: who is told of an earlier one after it must not go back.
+        if (number := self._sent[cursor]) > self._latest:
+            self._latest = number
+            self._places.keep(self._name, cursor, self._stored)
 
     def _stored(self, cursor: str) -> None:
         if cursor in self._sent:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +12,7 @@ from pydantic import Field
 
 from gateway.codec import Contract
 from gateway.errors import BackendError, CallerError, GatewayError, Reason, Resume
-from gateway.exchange import EndOfMessages, Exchange, Handler, first
+from gateway.exchange import Call, EndOfMessages, Exchange, Handler, first
 from gateway.expression import ExpressionError
 from gateway.message import Many
 from gateway.port import Target, TargetConfig
@@ -176,8 +176,14 @@ class Tail:
     def _beside(self, exchange: Exchange, turn: Turn, name: str) -> Sequence[Coroutine[Any, Any, None]]:
         """What goes on while a caller who talks is sent events. Each may end that, by its error."""
         leaves = exchange.call.protocol == "websocket"
-        hearing = turn.hear(exchange, self._target.fields, leaves=leaves)
+        hearing = turn.hear(exchange, self._said(exchange.call), leaves=leaves)
         return [hearing] if self._places is None else [hearing, self._places.taken(name, exchange.call.id)]
+
+    def _said(self, call: Call) -> Callable[[bytes], Mapping[str, object]]:
+        """What a message says itself: the variables of the path are in each of them."""
+        fields = self._target.fields
+        own = {name.partition(".")[0] for name in call.params}
+        return (lambda body: {name: what for name, what in fields(body).items() if name not in own}) if own else fields
 
     async def _pour(self, pouring: Pouring, beside: Sequence[Coroutine[Any, Any, None]]) -> None:
         if not beside:

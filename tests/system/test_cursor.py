@@ -53,6 +53,9 @@ routes:
   - name: mine
     when: {{grpc: feed.v1.Feed/Mine, websocket: /mine}}
     to: {{backend: events, tail: {topic}, start: earliest, on_gap: tell, subscribers: {{name: "{{subscriber}}"}}}}
+  - name: named
+    when: {{websocket: "/named/{{subscriber}}"}}
+    to: {{backend: events, tail: {topic}, start: earliest, on_gap: tell, subscribers: {{name: "{{subscriber}}"}}}}
   - name: strict
     when: {{rest: GET /strict, websocket: /strict}}
     to: {{backend: events, tail: {topic}}}
@@ -208,10 +211,24 @@ async def test_what_a_subscriber_has_not_acknowledged_comes_again_on_another_wir
         assert [4] == await numbers(socket, 1)
 
 
-async def settled(gateway: Gateway) -> None:
+async def test_a_subscriber_that_the_path_names_gives_credit_and_acknowledges(site: Site) -> None:
+    one, topic = site.one, site.topic
+    await write(one, topic, 0, 1, 2, 3)
+    async with connect(one.url("live", "/named/ada?credit=2")) as socket:
+        sent = await events(socket, 2)
+        await socket.send(json.dumps({"credit": 2}))
+        sent += await events(socket, 2)
+        await socket.send(json.dumps({"ack": sent[2]["cursor"]}))
+        await settled(one, "named")
+    async with connect(one.url("live", "/named/ada")) as socket:
+        assert [sent[3]["cursor"]] == [event["cursor"] for event in await events(socket, 1)]
+
+
+async def settled(gateway: Gateway, route: str = "mine") -> None:
     """Until an acknowledgement is stored."""
+    stored = f'polygate_tail_acks_total{{route="{route}"}} 1'.encode()
     async with asyncio.timeout(PATIENCE_S):
-        while b'polygate_tail_acks_total{route="mine"} 1' not in (await curl(gateway.url("admin", "/metrics"))).body:  # noqa: ASYNC110  asked
+        while stored not in (await curl(gateway.url("admin", "/metrics"))).body:  # noqa: ASYNC110  asked
             await asyncio.sleep(0.05)
 
 

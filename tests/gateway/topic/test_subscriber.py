@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -170,6 +171,34 @@ async def test_no_more_is_sent_than_may_be_unacknowledged(log, state):
         caller.ack(4)
         assert 8 == len(await caller.reach(8))
         await leave(caller, task)
+
+
+async def test_an_acknowledgement_of_an_earlier_event_after_that_of_a_later_one_takes_nothing_back(log, state, gateway, other):
+    """As where one is done with several events at once, and the last of them first."""
+    fill(log, b"0", b"1", b"2", b"3")
+    caller = Caller()
+    task = running(gateway, caller)
+    await caller.reach(4)
+    caller.ack(2)
+    caller.ack(0)
+    await leave(caller, task)
+    await stored(state, "0:3")
+    second = Caller()
+    task = running(other, second)
+    assert [b"3"] == await second.reach(1)
+    await leave(second, task)
+
+
+async def test_a_subscriber_that_the_path_names_acknowledges_as_any_other(log, state, gateway):
+    """The path's variables are in each of its messages."""
+    fill(log, b"0", b"1")
+    caller = Caller(None)
+    caller.call = replace(caller.call, params={"subscriber": "ada"})
+    task = running(gateway, caller)
+    await caller.reach(2)
+    caller.said.put_nowait({"ack": caller.replies[0].cursor, "subscriber": "ada"})
+    await stored(state, "0:1")
+    await leave(caller, task)
 
 
 async def test_a_new_connection_takes_over_from_the_one_before(log, gateway, other):
