@@ -181,7 +181,10 @@ async def read_some(request: BaseRequest) -> bytes:
     """What has come of a body; none at its end."""
     try:
         return await request.content.readany()
-    except ConnectionError as error:
+    except (ConnectionError, RuntimeError) as error:
+        # RuntimeError is what the library says where the caller was gone before its handler began.
+        if isinstance(error, RuntimeError) and request.transport is not None:
+            raise
         # The caller is gone, so that its handler is being cancelled: whoever reads for it in another task is cancelled with it.
         raise asyncio.CancelledError from error
     except (RequestPayloadError, HttpProcessingError, web_exceptions.HTTPException) as error:
