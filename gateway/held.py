@@ -52,10 +52,9 @@ class HeldBackend(Held):
     others: list[Inside] = field(default_factory=list)
     """Exchanges that go on though their routes are gone, or are others by now."""
 
-    async def leave(self, until: float) -> None:
-        """Wait until nobody uses it, or end them by then; and close it."""
+    async def empty(self, until: float) -> None:
+        """Wait until nobody uses it, or end them by then."""
         await asyncio.gather(*(one.leave(until) for one in self.others))
-        await self.close()
 
     def note(self, insides: Iterable[Inside]) -> None:
         """Know of exchanges that go on."""
@@ -120,8 +119,7 @@ class Gone:
         """Let it go once nobody uses it, in so many seconds at the latest: who calls before what is called."""
         until = asyncio.get_running_loop().time() + seconds
         await asyncio.gather(*(one.leave(until) for one in self.listeners))
-        ending = [one.leave(until) for one in self.backends]
-        if self.kept:
-            await asyncio.gather(*(one.empty(until) for one in self.insides))
-            await asyncio.gather(*(one.close() for one in self.kept))
-        await asyncio.gather(*ending)
+        users = self.insides if self.kept else ()
+        await asyncio.gather(*(one.empty(until) for one in self.backends), *(one.empty(until) for one in users))
+        await asyncio.gather(*(one.close() for one in self.kept))
+        await asyncio.gather(*(one.close() for one in self.backends))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 
 import pytest
 
 from gateway.bind import listen
-from gateway.held import Held, HeldListener
+from gateway.held import Gone, Held, HeldBackend, HeldKept, HeldListener
+from gateway.inside import Inside
+from gateway.kept import NOTHING_KEPT
 from gateway.port import View
+from gateway.task import Tasks
 
 
 def listener(name: str, bind: str) -> HeldListener:
@@ -50,3 +54,29 @@ async def test_one_that_does_not_leave_as_it_should_is_told_and_keeps_nobody(cap
     await held.close()
     assert held.gone
     assert "did not leave as it should: b" in caplog.text
+
+
+async def test_who_uses_a_backend_that_leaves_is_told_so_though_what_is_kept_leaves_too():
+    """Not only at the end, all at once: what is kept waited for the streams, and nobody had ended them."""
+    left: list[str] = []
+    kept = HeldKept("state", AsyncExitStack(), NOTHING_KEPT)
+    backend = HeldBackend("log", AsyncExitStack(), None)
+    for one in (kept, backend):
+        one.stack.callback(left.append, one.says)
+    inside = Inside()
+
+    async def stream() -> None:
+        inside.running[asyncio.current_task()] = True
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.append("stream")
+            inside.running.clear()
+            inside.left()
+
+    async with Tasks() as tasks, asyncio.timeout(60):
+        tasks.spawn(stream(), "a stream")
+        await asyncio.sleep(0)
+        backend.note([inside])
+        await Gone([], [backend], [kept], [inside]).leave(3600)
+    assert ["stream", "state", "log"] == left
