@@ -182,9 +182,25 @@ class Cluster:
         self.refuse()
         if node is None or node not in self._nodes:
             node = next(one for one in self._nodes if one not in self.away)
-        if node in self.away:
-            raise BackendError(Reason.UNREACHABLE, "the broker of this partition cannot be reached")
-        return await self._nodes[node].ask(request)
+        answer = await self._answer(node, request)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    async def _answer(self, node: int, request: object) -> Any:
+        """A broker's response or what went wrong; waited for no longer than the broker counts as there: a connection that it
+        takes and never answers on is open for as long as one request may take.
+        """
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(_asked(self._nodes[node], request))
+            while node not in self.away and not asking.done():
+                turning = group.create_task(self.turned.wait())
+                await asyncio.wait((asking, turning), return_when=asyncio.FIRST_COMPLETED)
+                turning.cancel()
+            asking.cancel()
+        if asking.cancelled():
+            return BackendError(Reason.UNREACHABLE, "the broker of this partition cannot be reached")
+        return asking.result()
 
     async def leaders(self, topic: str) -> Leaders:
         """The partitions of a topic. BackendError(REFUSED) for one that is not there and is not to be made."""
@@ -301,6 +317,13 @@ class Cluster:
             request = OffsetRequest(-1, READ_COMMITTED, [(topic, wanted)])
             offsets.update(_offsets_of((await self.ask(request, leader)).topics))
         return dict(sorted(offsets.items()))
+
+
+async def _asked(broker: Broker, request: object) -> Any:
+    try:
+        return await broker.ask(request)
+    except AWAY as error:
+        return error
 
 
 def _offsets_of(topics: Sequence[Any]) -> dict[int, int]:
