@@ -76,6 +76,7 @@ class Gateway:
 
     def __init__(self, topics, state, spec):
         self.state = state
+        self.topics = topics
         target = Target("r", PublishTo(backend="b", publish="orders", idempotency=spec), fields=json.loads, state=state)
         self._handler = topics.handler(target)
 
@@ -355,3 +356,15 @@ async def test_there_is_a_bound_to_what_is_under_way(log, gateway, monkeypatch):
         await asyncio.sleep(0)
     await gateway.publish()
     assert [0] == orders(log)
+
+
+async def test_a_call_whose_part_of_the_gateway_ends_before_it_has_begun_is_answered_and_leaves_nothing(log, gateways):
+    gateway = await gateways()
+    before = once.Once.under_way
+    calling = asyncio.create_task(gateway.publish())
+    while once.Once.under_way == before:  # noqa: ASYNC110  one look each time around the loop is what is proved
+        await asyncio.sleep(0)
+    await gateway.topics.__aexit__(None, None, None)
+    with pytest.raises((asyncio.CancelledError, GatewayError)):
+        await calling
+    assert before == once.Once.under_way
