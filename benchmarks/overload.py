@@ -17,7 +17,7 @@ import uvloop
 from benchmarks import load
 from benchmarks.processes import Server, gateway
 
-CALLERS = 9000
+CALLERS = 5000
 SECONDS = 10.0
 DEADLINE_S = 1.0
 TICK_S = 0.002
@@ -136,26 +136,27 @@ def _speaks(server: Server) -> float:
 async def _measured(server: Server) -> bool:
     await load.http(server.ports["rest"], REQUEST, count=2_000, connections=64)
     before = server.cpu()
-    best = (await load.http(server.ports["rest"], REQUEST, count=20_000, connections=64)).rate
+    capacity = (await load.http(server.ports["rest"], REQUEST, count=20_000, connections=64)).rate
     each = (server.cpu() - before) / 20_000
-    good = True
-    for times in (1, 3):
+    print(f"overload: 64 callers, each after its answer: {capacity:.0f}/s, {each * 10_000:.2f} CPU s per 10,000", flush=True)
+    best, ratio = 0.0, 0.0
+    for times in (0.5, 1, 3):
         asking = asyncio.get_running_loop().run_in_executor(None, _later, server)
-        seen = await offered(server, best * times)
+        seen = await offered(server, capacity * times)
         goodput, spoke = seen.good / SECONDS, await asking
-        ratio, work = goodput / best, seen.good * each / seen.cpu
-        verdict = "" if times == 1 else "ok" if ratio >= GOAL else "MISSED"
-        good &= verdict != "MISSED"
+        best = max(best, goodput)
+        ratio = goodput / best
         seen.waits.sort()
         last = seen.waits[len(seen.waits) * 99 // 100] * 1000 if seen.waits else 0.0
         print(
-            f"overload, {times} x {best:.0f}/s: {goodput:.0f}/s in time, {ratio:.2f} of the best {verdict}; "
-            f"{work:.2f} of the best's work for a second of the processor; "
-            f"late {seen.late}, refused {seen.refused}, not sent {round(best * times * SECONDS) - seen.sent}; "
-            f"99 % within {last:.0f} ms; admin answered in {spoke * 1000:.0f} ms; RSS {server.rss():.0f} MiB",
+            f"overload: {CALLERS} callers, {times} x that offered: {goodput:.0f}/s in time ({ratio:.2f} of the best so far, "
+            f"{seen.good * each / seen.cpu:.2f} of the work of 64 callers for a second of the processor); late {seen.late}, "
+            f"refused {seen.refused}, not sent {round(capacity * times * SECONDS) - seen.sent}; 99 % within {last:.0f} ms; "
+            f"admin answered in {spoke * 1000:.0f} ms; RSS {server.rss():.0f} MiB",
             flush=True,
         )
-    return good
+    print(f"overload: at 3 x {ratio:.2f} of the best, goal {GOAL}: {'ok' if ratio >= GOAL else 'MISSED'}", flush=True)
+    return ratio >= GOAL
 
 
 def _later(server: Server) -> float:

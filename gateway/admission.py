@@ -32,7 +32,7 @@ WAITING = Gauge("polygate_admissions_waiting", "Calls that wait to begin, becaus
 class OverloadConfig(Part):
     """What becomes of calls while the gateway is behind."""
 
-    late: float = Field(default=0.1, ge=0.01, le=10)
+    late: float = Field(default=0.2, ge=0.01, le=10)
     """How many seconds late its own timers may run before calls wait their turn. As many calls are begun at a time as it answers
     in that time.
     """
