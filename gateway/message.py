@@ -29,10 +29,14 @@ class Many(Flag):
     BOTH = REQUESTS | REPLIES
 
 
+STARTS = ":cursor"
+"""The cursor that a stream is gone on with which was sent nothing: an ingress that ends it tells that."""
+
+
 class Headers(tuple[tuple[str, str], ...]):
     """An immutable list of (lower-case name, value) pairs: duplicates kept, in order.
 
-    Names that start with ":" (":status") are ours: an ingress that knows one acts on it, no wire ever carries one.
+    Names that start with ":" (":status", ":cursor") are ours: an ingress that knows one acts on it, no wire ever carries one.
     A binary value travels in base64 under a name that ends in "-bin", as in gRPC.
     """
 

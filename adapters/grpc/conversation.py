@@ -11,7 +11,7 @@ import grpc.aio
 from adapters.grpc.metadata import REQUEST_ID, Metadata, metadata_of
 from gateway.errors import CallerError, Reason
 from gateway.exchange import Call, EndOfMessages, Exchange
-from gateway.message import NO_HEADERS, PROTOBUF, Headers, Many, Message
+from gateway.message import NO_HEADERS, PROTOBUF, STARTS, Headers, Many, Message
 from gateway.status import Failure
 
 GONE_S = 0.001
@@ -81,6 +81,8 @@ class Conversation(Exchange):
     async def accept(self, headers: Headers = NO_HEADERS) -> None:
         if self._opened:
             return
+        if headers:
+            self.cursor = headers.get(STARTS)
         metadata = metadata_of(headers) if headers else ()
         # One reply needs no metadata of its own before it: its id is in the trailers, and a batch costs a tenth of a call.
         if self._many_replies or metadata:

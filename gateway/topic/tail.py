@@ -14,7 +14,7 @@ from gateway.codec import Contract
 from gateway.errors import BackendError, CallerError, GatewayError, Reason, Resume
 from gateway.exchange import Call, EndOfMessages, Exchange, Handler, first
 from gateway.expression import ExpressionError
-from gateway.message import Many
+from gateway.message import STARTS, Headers, Many
 from gateway.port import Target, TargetConfig
 from gateway.template import Template
 from gateway.topic.event import EVENT, cursor_of
@@ -163,7 +163,7 @@ class Tail:
             session = None
             if self._places is not None:
                 session = await self._places.begin(name, cursor_of(start.asked or start.at))
-            await exchange.accept()
+            await exchange.accept(Headers(((STARTS, cursor_of(start.asked or start.at)),)))
             shows = None if self._filter is None else Selection(self._filter, call, asked, topic).shows
             turn = Turn(opening.credit, session) if talks else None
             wanted = Wanted(opening.limit, until, shows, turn, start.asked)

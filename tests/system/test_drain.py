@@ -130,6 +130,24 @@ async def test_a_grpc_connection_is_told_to_go_elsewhere(tmp_path: Path) -> None
         await ending.ended("with an idle gRPC connection")
 
 
+async def test_a_stream_that_was_sent_nothing_ends_with_its_place_too(tmp_path: Path) -> None:
+    with running(tmp_path, "seconds: 4") as ending:
+        url = ending.gateway.url
+        # A topic is there once something was written to it.
+        written = (await curl(url("public", "/feed"), "--json", "{}")).json
+        cursor = f"{written['partition']}:{written['offset'] + 1}"
+        async with (
+            streaming(url("public", "/feed"), "-H", "Accept: text/event-stream") as feed,
+            connect(url("live", "/feed")) as live,
+        ):
+            ending.terminate()
+            event = await feed.event()
+            assert ("error", cursor) == (event["event"], event["id"])
+            await live.wait_closed()
+            assert (1012, f"restarting; cursor={cursor}") == (live.close_code, live.close_reason)
+        await ending.ended("with streams that were sent nothing")
+
+
 async def test_streams_end_spread_over_the_first_half_of_the_window_each_with_its_place(tmp_path: Path) -> None:
     with running(tmp_path, "seconds: 4") as ending:
         url = ending.gateway.url

@@ -18,8 +18,8 @@ from adapters.ingress.rest.request import media_type, read_body, takes_gzip
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Call, EndOfMessages, Exchange
 from gateway.framing import NDJSON, NDJSON_HEARTBEAT, SSE, SSE_HEARTBEAT, ndjson, sse
-from gateway.message import BYTES, JSON, NO_HEADERS, Headers, Message, Notice, shared
-from gateway.status import Failure, problem_body
+from gateway.message import BYTES, JSON, NO_HEADERS, STARTS, Headers, Message, Notice, shared
+from gateway.status import Failure, problem_body, resume
 
 LINGER_S = 5.0
 """What a caller that was too slow may take to read what was sent to it before."""
@@ -183,6 +183,7 @@ class StreamExchange(RestExchange):
         if self.body is not None:
             self.body.go_on()
         kind = self.call.accepts
+        self.cursor = headers.get(STARTS)
         fields = f"content-type: {kind}\r\ncache-control: no-store\r\nx-accel-buffering: no\r\n"
         self._out.open(self.call.id, fields, headers.without("cache-control", "x-accel-buffering"))
         if kind == JSON:
@@ -244,7 +245,8 @@ class StreamExchange(RestExchange):
         body = problem_body(error, self.call.id)
         kind = self.call.accepts
         if kind == SSE:
-            out.write(sse(body, name="error"))
+            # A browser comes back by itself, with the id that it was told last.
+            out.write(sse(body, id=resume(error) or self.cursor, name="error"))
         elif kind == NDJSON:
             out.write(b'{"error":' + body + b"}\n")
         out.flush()

@@ -15,7 +15,7 @@ from adapters.websocket.envelope import Envelope, Kind, read, write
 from gateway.errors import CallerError, GatewayError, Outcome, Reason, Resume
 from gateway.exchange import Call, Handler
 from gateway.jsontext import loads
-from gateway.message import JSON, NO_HEADERS, PROTOBUF, Headers, Many, Message
+from gateway.message import JSON, NO_HEADERS, PROTOBUF, STARTS, Headers, Many, Message
 from gateway.status import Failure, marks, problem
 
 REQUEST_ID = "x-request-id"
@@ -116,6 +116,7 @@ class Enveloped(Conversation):
             await self._opened.wait()
         if not self._told:
             self._told = True
+            self._cursor = headers.get(STARTS)
             shown = (pair for pair in headers if pair[0] != REQUEST_ID and not pair[0].startswith(":"))
             self._say("headers", Headers(((REQUEST_ID, self.call.id), *shown)))
 

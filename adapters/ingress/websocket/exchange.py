@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from adapters.ingress.websocket.wire import Wire
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Call, Exchange, Handler
-from gateway.message import JSON, NO_HEADERS, PROBLEM, TEXT, Headers, Message
+from gateway.message import JSON, NO_HEADERS, PROBLEM, STARTS, TEXT, Headers, Message
 from gateway.status import TABLE, Failure, problem_body, resume
 from gateway.task import Tasks
 
@@ -85,6 +85,8 @@ class Conversation(Exchange):
     # The exchange
 
     async def accept(self, headers: Headers = NO_HEADERS) -> None:
+        if headers:
+            self._cursor = headers.get(STARTS)
         if self._open:
             return
         if not self.decided.is_set():

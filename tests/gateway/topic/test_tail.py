@@ -205,7 +205,20 @@ async def test_a_snapshot_of_an_empty_topic_is_empty(topics):
     caller = Caller({}, snapshot=True)
     await handler(topics)(caller)
     assert [] == caller.replies
-    assert NO_HEADERS == caller.headers
+    assert Headers(((":cursor", "0:0"),)) == caller.headers
+
+
+async def test_where_a_caller_starts_is_known_before_there_is_an_event(log, topics):
+    """Who is let go of and was sent nothing would else pass over what comes until it is back."""
+    fill(log, 3)
+    caller = Caller({})
+    task = asyncio.get_running_loop().create_task(handler(topics)(caller))
+    async with asyncio.timeout(10):
+        while caller.headers is None:  # noqa: ASYNC110  a turn each is what is waited for
+            await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert Headers(((":cursor", "0:3"),)) == caller.headers
 
 
 async def test_a_snapshot_ends_where_the_last_offset_holds_no_record(log, topics):
