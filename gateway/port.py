@@ -124,6 +124,10 @@ class Spool(Protocol):
     def holds(self, topic: str, message: Message, *, partition: int | None = None) -> bool:
         """Whether records wait that this one must not overtake: those of its key or, where it is told, its partition."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether any record waits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:

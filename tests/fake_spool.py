@@ -27,6 +27,10 @@ class FakeSpool:
         return wanted is not None and wanted in held
 
     @property
+    def waits(self) -> bool:
+        return bool(self.records)
+
+    @property
     def bodies(self) -> list[bytes]:
         """What was stored, in order."""
         return [message.body for _, message, _ in self.records]

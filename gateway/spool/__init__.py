@@ -191,3 +191,7 @@ class BackendSpool:
 
     def holds(self, topic: str, message: Message, *, partition: int | None = None) -> bool:
         return self._queue.holds(Stored("", topic, partition, message))
+
+    @property
+    def waits(self) -> bool:
+        return self._queue.waits

@@ -102,6 +102,11 @@ class Queue:
         bucket = _bucket(record)
         return bucket is not None and (self._older > 0 or self._buckets[bucket] > 0 or not self._turn.is_set())
 
+    @property
+    def waits(self) -> bool:
+        """Whether records wait here, or in files that are before this one."""
+        return self.records > 0 or not self._turn.is_set()
+
     def hold(self) -> None:
         """Let what is stored from now on wait until it is its turn: records of its keys may wait elsewhere."""
         self._turn.clear()

@@ -18,7 +18,7 @@ from gateway.errors import BackendError, CallerError, GatewayError, Outcome, Rea
 from gateway.exchange import Call, new_id
 from gateway.message import Message
 from gateway.metric import Counter
-from gateway.port import Target
+from gateway.port import Spool, Target
 from gateway.state import State
 from gateway.status import outcome_of
 from gateway.task import Tasks
@@ -56,7 +56,7 @@ Attempting = Callable[[Sequence[Post]], Awaitable[Sequence[Receipt]]]
 def once(write: Write, source: Log, target: Target, spec: Idempotency, tasks: Tasks) -> Write:
     """A `Write` that writes once for each key. What is written outlives its caller, in `tasks`."""
     assert target.state is not None  # noqa: S101  the target needs it, so it was given
-    key_of, keys = keyed(target, spec), Once(source, target.state, target.route, spec, tasks)
+    key_of, keys = keyed(target, spec), Once(source, target.state, target.route, spec, tasks, target.spool)
 
     async def run(call: Call, topic: str, record: Message, partition: int | None) -> Receipt:
         key = key_of(call, record)
@@ -106,7 +106,11 @@ class Once:
     under_way = 0
     """How many calls there are, of all routes: those whose callers have gone hold no slot of anybody else's any more."""
 
-    def __init__(self, source: Log, state: State, route: str, spec: Idempotency, tasks: Tasks) -> None:
+    def __init__(
+        self, source: Log, state: State, route: str, spec: Idempotency, tasks: Tasks, spool: Spool | None = None
+    ) -> None:
+        """`spool`: where records may wait that are not in their topic yet."""
+        self._spool = spool
         self._log = source
         self._state = state
         self._route = route
@@ -194,6 +198,10 @@ class Once:
                 return [replace(receipt, replayed=True) for receipt in receipts]
             over = None
             if other.by not in _RUNNING and self._left(key, there, other) <= 0:
+                if self._spool is not None and self._spool.waits:
+                    # Its record may be among those: once they are forwarded it is found.
+                    text = "whether an attempt with this Idempotency-Key has stored its record is known once all is forwarded"
+                    raise BackendError(Reason.UNKNOWN_OUTCOME, text)
                 TAKEN_OVER.add(1, self._route)
                 over, mine = there, replace(mine, since=other.since)
                 continue

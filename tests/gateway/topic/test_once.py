@@ -14,12 +14,16 @@ from gateway.errors import BackendError, GatewayError, Reason
 from gateway.exchange import Call, Memory
 from gateway.message import JSON, Headers, Message
 from gateway.port import Target
+from gateway.task import Tasks
 from gateway.topic import Topics, once
 from gateway.topic.idempotency import HEADER, Idempotency
 from gateway.topic.publish import PublishTo
 from gateway.topic.shelf import Shelf
+from gateway.topic.store import stored
 from tests.contract.log import PATIENCE_S
 from tests.fake_log import FakeLog, unreachable
+from tests.fake_spool import FakeSpool
+from tests.patience import until
 
 BODY = b'{"order":"7"}'
 
@@ -289,6 +293,35 @@ async def test_where_a_state_is_ours_alone_what_the_last_process_left_is_taken_o
     log.failing = None
     assert 0 == (await other.publish())[0]
     assert [0] == orders(log)
+
+
+async def test_a_key_whose_record_may_wait_in_the_spool_is_not_tried_again_before_that_is_forwarded(log):
+    spool = FakeSpool()
+
+    async def publish(*, killed=False):
+        async with Tasks() as tasks, Shelf(log, "state", max_bytes=1 << 20, max_age=86_400, shared=False) as shelf:
+            state = Frail(shelf)
+            target = Target("r", PublishTo(backend="b", publish="orders", ack="stored"), state=state, spool=spool)
+            write = once.once(stored(spool), log, target, Idempotency(), tasks)
+            deadline = asyncio.get_running_loop().time() + 20
+            call = Call("1", "rest", "POST /", headers=Headers(((HEADER, '"k"'),)), deadline=deadline)
+            publishing = write(call, "orders", Message(BODY, JSON), None)
+            if not killed:
+                return await publishing
+            state.put = lambda *_: asyncio.Event().wait()
+            async with asyncio.TaskGroup() as group:
+                first = group.create_task(publishing)
+                await until(lambda: spool.records)
+                first.cancel()
+            return None
+
+    await publish(killed=True)
+    assert Reason.UNKNOWN_OUTCOME == await fails_with(publish())
+    (topic, message, _), spool.records = spool.records[0], []
+    await log.append(topic, message, asyncio.get_running_loop().time() + 20)
+    receipt = await publish()
+    assert (0, True) == (receipt.place.offset, receipt.replayed)
+    assert ([0], []) == (orders(log), spool.records)
 
 
 async def test_two_gateways_that_take_over_write_one_record(log, gateways, monkeypatch):
