@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from gateway.binding import PlannedRoute
 from gateway.config import Config, Route
 from gateway.file import CallConfig, RouteConfig
-from gateway.port import TargetConfig
 from gateway.remedy import did_you_mean
+from gateway.target import TargetConfig
 from gateway.topic.result import ResultsOf
 
 REST = "rest"

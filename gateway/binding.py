@@ -13,10 +13,10 @@ from gateway.exchange import Exchange
 from gateway.message import Headers, Many
 from gateway.pattern import pattern_of
 from gateway.policy import PolicyConfig
-from gateway.port import TargetConfig
 from gateway.remedy import did_you_mean
 from gateway.route import Condition, Endpoint, Facts, Table
 from gateway.source import Where
+from gateway.target import TargetConfig
 
 # Stands for any segment: no literal of a pattern can be NUL.
 _ANY_SEGMENT = "\0"

@@ -13,11 +13,13 @@ from gateway.change import paths_in
 from gateway.codec import NO_CONTRACTS, Contract, Contracts, Format
 from gateway.contract import contracts, schema_contract, schema_digests
 from gateway.file import FileConfig, JsonConfig, RouteConfig, SchemaConfig, ServiceConfig
+from gateway.listener import ListenerConfig
 from gateway.merge import read_all
 from gateway.policy import PolicyConfig
-from gateway.port import BackendConfig, ListenerConfig, TargetConfig
+from gateway.port import BackendConfig
 from gateway.remedy import did_you_mean, validated
 from gateway.source import Source, Where
+from gateway.target import TargetConfig
 
 VERBS = ("call", "publish", "ask", "results", "tail")
 

@@ -11,9 +11,10 @@ from gateway import registry
 from gateway.codec import NO_CONTRACTS, Contract, Contracts, Type
 from gateway.file import SchemaConfig
 from gateway.part import Part
-from gateway.port import BackendConfig, TargetConfig
+from gateway.port import BackendConfig
 from gateway.remedy import did_you_mean, validated
 from gateway.source import Source, Where
+from gateway.target import TargetConfig
 
 
 class ContractError(Exception):

@@ -19,16 +19,17 @@ from gateway.config import Config, LeftOut, Route
 from gateway.errors import GatewayError
 from gateway.expression import ExpressionError
 from gateway.file import CallConfig
+from gateway.listener import ListenerConfig
 from gateway.meaning import Contracts, check_target, check_templates, check_variables, contracts_of
 from gateway.message import Many
 from gateway.pattern import PatternError, pattern_of
 from gateway.policy import PolicyConfig
-from gateway.port import ListenerConfig, TargetConfig
 from gateway.remedy import did_you_mean
 from gateway.route import Condition
 from gateway.service import service_routes
 from gateway.source import Where
 from gateway.spool.path import is_of
+from gateway.target import TargetConfig
 from gateway.topic.event import RECEIPT
 from gateway.topic.publish import PublishTo
 from gateway.topic.tail import TALKERS, TailTo

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from gateway.bind import Address, Listen, split_bind
 from gateway.inside import Inside
 from gateway.kept import Kept
-from gateway.port import Backend, View
+from gateway.listener import View
+from gateway.port import Backend
 
 log = logging.getLogger("polygate")
 

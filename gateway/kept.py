@@ -11,10 +11,11 @@ from typing import Any, Generic, Self, TypeVar, cast
 
 from gateway.embedded import Embedded, Settings
 from gateway.file import FileConfig, StateConfig
-from gateway.port import Backend, Source, Target
+from gateway.port import Backend, Source
 from gateway.spool import Spools
 from gateway.spool.path import existing
 from gateway.state import State
+from gateway.target import Target
 from gateway.topic.log import Log
 from gateway.topic.shelf import Shelf
 

@@ -9,9 +9,9 @@ from gateway.codec import Contract, Format, JsonOptions, Rule
 from gateway.config import Config, Route
 from gateway.errors import FieldError, GatewayError
 from gateway.message import Many
-from gateway.port import TargetConfig
 from gateway.remedy import did_you_mean
 from gateway.source import Where
+from gateway.target import TargetConfig
 from gateway.template import Template, TemplateError
 
 _TAIL_OPTIONS = ("start", "limit")

@@ -14,7 +14,8 @@ from gateway.breaker import OPEN, Breaker, BreakerConfig
 from gateway.errors import BackendError, GatewayError, Reason, RetryAfter
 from gateway.exchange import Exchange, Handler
 from gateway.metric import Counter, Gauge
-from gateway.port import Backend, BackendConfig, Target
+from gateway.port import Backend, BackendConfig
+from gateway.target import Target
 from gateway.task import Tasks
 
 RETRY_AFTER_S = 1.0

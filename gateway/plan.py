@@ -21,9 +21,10 @@ from gateway.kept import NOTHING_KEPT, Kept
 from gateway.message import Many
 from gateway.pipeline import Turn, admitted, answerable, conversation, messages, pipeline
 from gateway.policy import Policy, PolicyConfig
-from gateway.port import Backend, Posts, Target
+from gateway.port import Backend
 from gateway.present import offers, opened, opening, raw, translation, uploads
 from gateway.route import Batch, Endpoint, Table, refusal
+from gateway.target import Posts, Target
 from gateway.topic.event import EVENT
 
 MISS = "-"

@@ -10,7 +10,7 @@ from gateway.codec import MESSAGE, Contract, Format, Rule, Type
 from gateway.errors import CallerError
 from gateway.framing import NDJSON, SSE
 from gateway.message import JSON, Message, Notice, shared
-from gateway.port import TargetConfig
+from gateway.target import TargetConfig
 from gateway.topic.event import EVENT, RECEIPT, mapped, named, plain
 from gateway.topic.tail import TailTo
 from gateway.transcode import Transcode, apart, transcode, upload

@@ -9,8 +9,8 @@ import signal
 from collections.abc import Callable, Sequence
 
 from gateway.bind import Listen, listen
+from gateway.listener import Everybody
 from gateway.plan import Plan
-from gateway.port import Everybody
 from gateway.reload import Reloads
 from gateway.server import Gateway
 

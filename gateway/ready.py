@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from gateway.errors import GatewayError
-from gateway.port import View
+from gateway.listener import View
 
 
 async def readiness(view: View, seconds: float) -> dict[str, Any]:

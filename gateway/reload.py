@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Self
 
 from gateway.file import ReloadConfig
+from gateway.listener import Reloaded
 from gateway.metric import Counter, Gauge
 from gateway.plan import Plan, plan
-from gateway.port import Reloaded
 from gateway.server import Gateway, StartError
 from gateway.source import ConfigError, Inputs, Problem, look, path_text
 from gateway.systemd import notify, reloading

@@ -17,8 +17,9 @@ from gateway.errors import GatewayError
 from gateway.held import Gone, Held, HeldBackend, HeldKept, HeldListener
 from gateway.inside import Inside
 from gateway.kept import NOTHING_KEPT, Kept
+from gateway.listener import Everybody, ListenerConfig, Reload, View
 from gateway.plan import NO_ROUTES, Plan, Served
-from gateway.port import Backend, BackendConfig, Everybody, ListenerConfig, Reload, View
+from gateway.port import Backend, BackendConfig
 from gateway.source import Where
 from gateway.task import Tasks, cut
 

@@ -16,8 +16,9 @@ from gateway.document import installed, schema
 from gateway.file import FileConfig
 from gateway.part import Part
 from gateway.policy.observe import Metrics
-from gateway.port import BackendConfig, TargetConfig
+from gateway.port import BackendConfig
 from gateway.status import TABLE
+from gateway.target import TargetConfig
 
 FOLDER = "docs/reference"
 MADE = "<!-- Made by tools/reference.py (`make generate`) from the code: change it there. -->\n\n"

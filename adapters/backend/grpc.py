@@ -23,7 +23,7 @@ from gateway.exchange import Call, EndOfMessages, Exchange, Handler, early, rela
 from gateway.message import PROTOBUF, Many, Message
 from gateway.part import Written
 from gateway.peer import PeerConfig
-from gateway.port import Target, TargetConfig
+from gateway.target import Target, TargetConfig
 from gateway.task import Tasks
 from gateway.tls import BackendTls
 

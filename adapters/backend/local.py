@@ -18,7 +18,8 @@ from gateway.embedded.topic import NAMES, PATTERN, is_name
 from gateway.exchange import Handler
 from gateway.message import Message
 from gateway.part import Part, Written
-from gateway.port import BackendConfig, Target, TargetConfig
+from gateway.port import BackendConfig
+from gateway.target import Target, TargetConfig
 from gateway.template import Template
 from gateway.topic import VERBS, Topics
 from gateway.topic.publish import PublishTo

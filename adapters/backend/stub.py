@@ -13,8 +13,9 @@ from gateway.errors import BackendError, GatewayError, Reason
 from gateway.exchange import Call, EndOfMessages, Exchange, Handler
 from gateway.message import TEXT, Many, Message, compact
 from gateway.part import Part
-from gateway.port import BackendConfig, Target, TargetConfig
+from gateway.port import BackendConfig
 from gateway.status import Code, reason_of_code
+from gateway.target import Target, TargetConfig
 from gateway.template import Template, text_of
 
 MAX_REPEAT = 1_000_000

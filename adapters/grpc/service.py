@@ -20,9 +20,9 @@ from grpc_reflection.v1alpha.reflection import ReflectionServicer
 from gateway.codec import Contracts
 from gateway.errors import CallerError, Reason
 from gateway.exchange import EndOfMessages, Exchange
+from gateway.listener import View
 from gateway.message import PROTOBUF, Many, Message
 from gateway.pipeline import answerable
-from gateway.port import View
 from gateway.route import Endpoint
 
 HEALTH = "grpc.health.v1.Health"

@@ -27,8 +27,8 @@ from gateway.bind import Address, Bind, listen, split_bind
 from gateway.codec import Contract
 from gateway.errors import CallerError, GatewayError, Outcome, Reason, Resume
 from gateway.exchange import Call, new_id
+from gateway.listener import ListenerConfig, View
 from gateway.message import PROTOBUF, Headers, Many
-from gateway.port import ListenerConfig, View
 from gateway.route import Endpoint, Found
 from gateway.status import marks
 from gateway.task import Tasks

@@ -19,9 +19,9 @@ from gateway.channel import Channel, GoneError
 from gateway.command import in_loop, say
 from gateway.errors import BackendError, Reason
 from gateway.inherited import Inherited
+from gateway.listener import Reloaded
 from gateway.plan import Plan
 from gateway.policy.observe import families, text
-from gateway.port import Reloaded
 from gateway.process import serve
 from gateway.ready import readiness
 from gateway.server import Gateway, StartError
@@ -142,7 +142,7 @@ async def _left_alone(channel: Channel) -> None:
 
 
 class _Everybody:
-    """See `gateway.port.Everybody`: who looks after the workers asks them all."""
+    """See `gateway.listener.Everybody`: who looks after the workers asks them all."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel

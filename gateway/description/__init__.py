@@ -8,9 +8,9 @@ from functools import lru_cache
 from gateway.bind import Address, split_bind
 from gateway.description.asyncapi import asyncapi
 from gateway.description.openapi import openapi
+from gateway.listener import Document, ListenerConfig
 from gateway.message import JSON, PROTOBUF, compact
 from gateway.plan import Plan
-from gateway.port import Document, ListenerConfig
 
 _ANYWHERE = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  told to callers as this machine
 NOT_YET: Mapping[str, Address] = {}

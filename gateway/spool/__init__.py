@@ -174,7 +174,7 @@ class Spools:
 
 
 class BackendSpool:
-    """See `gateway.port.Spool`."""
+    """See `gateway.target.Spool`."""
 
     def __init__(self, spools: Spools, backend: str, queue: Queue) -> None:
         self._spools = spools

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from typing import Self
 
 from gateway.exchange import Handler
-from gateway.port import Target, TargetConfig
+from gateway.target import Target, TargetConfig
 from gateway.task import Tasks
 from gateway.topic.ask import AskTo, ask
 from gateway.topic.feed import Feeds

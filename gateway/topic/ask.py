@@ -14,7 +14,7 @@ from gateway.errors import BackendError, GatewayError, Outcome
 from gateway.exchange import Call, Exchange, Handler
 from gateway.message import Headers, Message
 from gateway.part import Part
-from gateway.port import Posts, Target, TargetConfig
+from gateway.target import Posts, Target, TargetConfig
 from gateway.template import Template
 from gateway.topic.answer import answer_of
 from gateway.topic.callback import Callbacks

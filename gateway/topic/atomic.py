@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from gateway.errors import CallerError, FieldError, GatewayError, Reason
 from gateway.exchange import Call, EndOfMessages, Exchange, Handler
 from gateway.message import JSON, NO_HEADERS, Message
-from gateway.port import Target
+from gateway.target import Target
 from gateway.task import Tasks
 from gateway.topic.idempotency import Idempotency, keyed
 from gateway.topic.log import Log, Post

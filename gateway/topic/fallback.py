@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from gateway.errors import BackendError, GatewayError, Outcome, Reason
 from gateway.exchange import Call
 from gateway.message import Message
-from gateway.port import Spool
 from gateway.status import outcome_of
+from gateway.target import Spool
 from gateway.topic.store import stored
 from gateway.topic.write import DEFAULT_S, Receipt, Write, lane
 

@@ -12,7 +12,7 @@ from gateway.errors import CallerError, Reason
 from gateway.exchange import Call
 from gateway.message import Headers, Message
 from gateway.part import Part
-from gateway.port import Target
+from gateway.target import Target
 from gateway.template import Template
 from gateway.topic.log import Post
 

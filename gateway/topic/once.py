@@ -18,9 +18,9 @@ from gateway.errors import BackendError, CallerError, GatewayError, Outcome, Rea
 from gateway.exchange import Call, new_id
 from gateway.message import Message
 from gateway.metric import Counter
-from gateway.port import Spool, Target
 from gateway.state import State
 from gateway.status import outcome_of
+from gateway.target import Spool, Target
 from gateway.task import Tasks
 from gateway.topic.attempt import MARK, Attempt, Overtaken, find, read
 from gateway.topic.idempotency import Idempotency, fingerprint, keyed

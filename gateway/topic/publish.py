@@ -12,7 +12,7 @@ from pydantic import Field
 from gateway.codec import Contract
 from gateway.exchange import Call, Exchange, Handler
 from gateway.message import JSON, Headers, Message
-from gateway.port import Batches, Target, TargetConfig
+from gateway.target import Batches, Target, TargetConfig
 from gateway.task import Tasks
 from gateway.template import Template
 from gateway.topic.acceptance import accepted

@@ -14,8 +14,8 @@ from gateway.errors import BackendError, CallerError, FieldError, Reason, RetryA
 from gateway.exchange import Exchange, Handler
 from gateway.framing import SSE
 from gateway.message import JSON, Headers, Many, Notice
-from gateway.port import Target, TargetConfig
 from gateway.state import State
+from gateway.target import Target, TargetConfig
 from gateway.topic.answer import Answer, Pending, name_of, read
 from gateway.topic.correlation import later
 from gateway.topic.preference import MAX_WAIT_S, RPC, preference_of

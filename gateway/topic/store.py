@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.exchange import Call
 from gateway.message import Message
-from gateway.port import Spool
+from gateway.target import Spool
 from gateway.topic.write import DEFAULT_S, Receipt, Write
 
 STORED = "stored"

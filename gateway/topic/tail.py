@@ -15,7 +15,7 @@ from gateway.errors import BackendError, CallerError, GatewayError, Reason, Resu
 from gateway.exchange import Call, EndOfMessages, Exchange, Handler, first
 from gateway.expression import ExpressionError
 from gateway.message import STARTS, Headers, Many
-from gateway.port import Target, TargetConfig
+from gateway.target import Target, TargetConfig
 from gateway.template import Template
 from gateway.topic.event import EVENT, cursor_of
 from gateway.topic.feed import Feeds, Follower, gone

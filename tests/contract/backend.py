@@ -23,8 +23,9 @@ import pytest
 from gateway.errors import BackendError, GatewayError, Outcome, Reason
 from gateway.exchange import Call, Memory, new_id
 from gateway.message import Many, Message
-from gateway.port import Backend, BackendConfig, Target
+from gateway.port import Backend, BackendConfig
 from gateway.status import outcome_of
+from gateway.target import Target
 
 T = TypeVar("T")
 

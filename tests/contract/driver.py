@@ -10,9 +10,9 @@ from typing import ClassVar
 
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Exchange, Handler
+from gateway.listener import View
 from gateway.message import BYTES, NO_HEADERS, Headers, Many
 from gateway.pipeline import answerable
-from gateway.port import View
 from gateway.route import Endpoint, Found
 
 PATIENCE_S = 20

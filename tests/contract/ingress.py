@@ -1,4 +1,4 @@
-"""What every ingress promises, proved over its real wire. See `gateway.exchange.Exchange` and `gateway.port.Ingress`.
+"""What every ingress promises, proved over its real wire. See `gateway.exchange.Exchange` and `gateway.listener.Ingress`.
 
 A listener kind runs it by a `Driver` of its own:
 
@@ -20,8 +20,8 @@ import pytest
 
 from gateway.errors import CallerError, GatewayError, Reason
 from gateway.exchange import Call, EndOfMessages, Exchange
+from gateway.listener import View
 from gateway.message import Headers, Many, Message
-from gateway.port import View
 from tests.contract.driver import PATIENCE_S, SENT, Conversation, Driver, EndedError, missing, serving
 
 T = TypeVar("T")

@@ -8,8 +8,8 @@ from gateway.binding import Binding, PlannedRoute, _samples, check_calls, labell
 from gateway.config import Config
 from gateway.file import FileConfig
 from gateway.message import Many
-from gateway.port import TargetConfig
 from gateway.source import Source
+from gateway.target import TargetConfig
 
 
 def routes(*patterns: str) -> list[PlannedRoute]:

@@ -11,7 +11,7 @@ from gateway.bind import listen
 from gateway.held import Gone, Held, HeldBackend, HeldKept, HeldListener
 from gateway.inside import Inside
 from gateway.kept import NOTHING_KEPT
-from gateway.port import View
+from gateway.listener import View
 from gateway.task import Tasks
 
 

@@ -8,7 +8,7 @@ from gateway.errors import GatewayError
 from gateway.file import FileConfig, SpoolConfig, StateConfig
 from gateway.kept import NOTHING_KEPT, Kept
 from gateway.message import Message
-from gateway.port import Target
+from gateway.target import Target
 from gateway.topic.publish import PublishTo
 from tests.contract.log import soon
 from tests.fake_log import FakeLog, unreachable

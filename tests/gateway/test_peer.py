@@ -12,7 +12,7 @@ from gateway.exchange import Call, Memory, new_id
 from gateway.message import Message
 from gateway.peer import PeerConfig
 from gateway.policy.observe import metrics
-from gateway.port import Target, TargetConfig
+from gateway.target import Target, TargetConfig
 
 
 class Server:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 
 from gateway.errors import BackendError, Reason
-from gateway.port import View
+from gateway.listener import View
 from gateway.ready import readiness
 
 

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Literal
 import pytest
 
 from gateway.bind import Address
+from gateway.listener import ListenerConfig
 from gateway.plan import Plan, plan
-from gateway.port import BackendConfig, ListenerConfig
+from gateway.port import BackendConfig
 from gateway.server import Gateway, StartError, rows
 
 SAID: list[str] = []

@@ -34,8 +34,8 @@ from gateway.exchange import Handler
 from gateway.message import JSON, PROTOBUF, Many
 from gateway.part import Written
 from gateway.peer import PeerConfig
-from gateway.port import Target, TargetConfig
 from gateway.signature import HEADERS, Sign
+from gateway.target import Target, TargetConfig
 from gateway.template import Template
 
 CHECK_S = 2.0

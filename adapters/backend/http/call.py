@@ -18,8 +18,8 @@ from gateway.errors import BackendError, Reason
 from gateway.exchange import EndOfMessages, Exchange
 from gateway.framing import LINES, NDJSON, SSE, ndjson
 from gateway.message import BYTES, Message
-from gateway.port import Target
 from gateway.signature import Signer
+from gateway.target import Target
 
 # How many connections are tried while nothing has left: pooled ones may all have been closed by a peer that restarted.
 TRIES = 5

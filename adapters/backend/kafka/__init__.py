@@ -22,7 +22,8 @@ from gateway.errors import Reason, translating
 from gateway.exchange import Handler
 from gateway.message import Message
 from gateway.part import Part
-from gateway.port import BackendConfig, Deliver, Subscription, Target, TargetConfig
+from gateway.port import BackendConfig, Deliver, Subscription
+from gateway.target import Target, TargetConfig
 from gateway.tls import BackendTls
 from gateway.topic import VERBS, Topics
 from gateway.topic.log import Offsets, Place, Post, Reader

@@ -27,7 +27,7 @@ from gateway.exchange import Exchange, Handler, Wrapper
 from gateway.message import Many, Message
 from gateway.part import Written
 from gateway.peer import PeerConfig
-from gateway.port import Target, TargetConfig
+from gateway.target import Target, TargetConfig
 from gateway.task import Tasks
 from gateway.template import Template
 

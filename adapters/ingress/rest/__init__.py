@@ -28,8 +28,8 @@ from gateway.bind import Address, Bind
 from gateway.codec import Contract, HttpBinding, Rule
 from gateway.errors import CallerError, GatewayError, Outcome, Reason, Resume
 from gateway.exchange import Call, new_id
+from gateway.listener import ListenerConfig, View
 from gateway.message import Many
-from gateway.port import ListenerConfig, View
 from gateway.query import pairs_of
 from gateway.route import Endpoint
 from gateway.tls import ListenerTls

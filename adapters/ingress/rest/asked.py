@@ -9,8 +9,8 @@ from aiohttp.web import BaseRequest
 
 from gateway.errors import GatewayError
 from gateway.exchange import Call, new_id
+from gateway.listener import View
 from gateway.message import Headers, Many, value
-from gateway.port import View
 from gateway.route import Endpoint, Found, refusal
 
 

@@ -12,8 +12,8 @@ from adapters.ingress.rest.asked import Asked, refusing
 from adapters.ingress.rest.exchange import HttpExchange, RestExchange
 from gateway.errors import Allowed, CallerError, Reason
 from gateway.exchange import Call
+from gateway.listener import View
 from gateway.message import JSON, PROTOBUF, Headers, Many
-from gateway.port import View
 from gateway.route import Endpoint
 
 CODECS = {"json": JSON, "proto": PROTOBUF}

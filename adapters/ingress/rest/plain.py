@@ -16,8 +16,8 @@ from adapters.ingress.rest.request import METHODS, choose, media_type
 from gateway.errors import Allowed, CallerError, GatewayError, Reason
 from gateway.exchange import Call
 from gateway.framing import SSE
+from gateway.listener import View
 from gateway.message import JSON, Many
-from gateway.port import View
 from gateway.route import Endpoint, Found
 from gateway.status import allowed
 

@@ -6,7 +6,7 @@ from adapters.ingress.rest import plain
 from adapters.ingress.rest.asked import Asked
 from adapters.ingress.rest.exchange import HttpExchange, RestExchange
 from gateway.exchange import Exchange
-from gateway.port import View
+from gateway.listener import View
 from gateway.route import Endpoint
 
 _ASKS = "access-control-request-method"

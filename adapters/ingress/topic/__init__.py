@@ -10,9 +10,10 @@ from pydantic import ByteSize, Field, model_validator
 
 from adapters.ingress.topic.verdict import Names
 from adapters.ingress.topic.work import Terms, Work
+from gateway.listener import ListenerConfig, View
 from gateway.message import JSON
 from gateway.part import Part
-from gateway.port import Ahead, BackendConfig, ListenerConfig, Source, Subscription, View
+from gateway.port import Ahead, BackendConfig, Source, Subscription
 from gateway.topic.log import CORRELATION, HEADER, REPLY_TO
 from gateway.worker import own
 

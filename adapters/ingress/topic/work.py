@@ -22,9 +22,10 @@ from adapters.ingress.topic.verdict import (
 from gateway.breaker import Breaker
 from gateway.errors import BackendError, CallerError, GatewayError, Reason, RetryAfter
 from gateway.exchange import Handler
+from gateway.listener import View
 from gateway.message import PROBLEM, Message
 from gateway.metric import Counter
-from gateway.port import Record, Source, Turn, View
+from gateway.port import Record, Source, Turn
 
 log = logging.getLogger("polygate")
 

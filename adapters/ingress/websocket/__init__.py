@@ -34,9 +34,9 @@ from gateway.bind import Address, Bind
 from gateway.codec import Contract, HttpBinding
 from gateway.errors import Allowed, CallerError, GatewayError, Reason
 from gateway.exchange import Call, new_id
+from gateway.listener import ListenerConfig, View
 from gateway.message import BYTES, JSON, PROTOBUF, TEXT, Headers, Many
 from gateway.part import Written
-from gateway.port import ListenerConfig, View
 from gateway.route import Endpoint, Found
 from gateway.task import Tasks
 from gateway.tls import ListenerTls

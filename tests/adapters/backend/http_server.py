@@ -16,7 +16,8 @@ from adapters.backend.http import CallTo
 from gateway.errors import GatewayError
 from gateway.exchange import Call, Memory, new_id
 from gateway.message import JSON, Headers, Message
-from gateway.port import Backend, Target
+from gateway.port import Backend
+from gateway.target import Target
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -18,8 +18,8 @@ from gateway.codec import Contract
 from gateway.errors import BackendError, GatewayError, Reason, RpcStatus
 from gateway.exchange import Call, Memory, new_id
 from gateway.message import PROTOBUF, Headers, Many, Message
-from gateway.port import Target
 from gateway.status import reason_of_code
+from gateway.target import Target
 from tests.contract.backend import CallContract, Rig
 from tests.kafka_broker import free_port
 

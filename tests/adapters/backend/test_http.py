@@ -19,9 +19,9 @@ from gateway.codec import Contract
 from gateway.errors import BackendError, Outcome, Reason
 from gateway.exchange import Call, Memory
 from gateway.message import JSON, Many, Message
-from gateway.port import Target
 from gateway.signature import HEADERS, Sign
 from gateway.status import outcome_of
+from gateway.target import Target
 from tests.adapters.backend.http_server import asking, refused, saying, serving, target, unused_url
 from tests.contract.backend import CallContract, Rig
 from tests.gateway.test_signature import SECRET, verified

@@ -16,7 +16,8 @@ from adapters.backend.local import Config
 from gateway.errors import BackendError, Reason
 from gateway.exchange import Call, Memory
 from gateway.message import JSON, Message
-from gateway.port import Source, Subscription, Target
+from gateway.port import Source, Subscription
+from gateway.target import Target
 from gateway.topic.ask import AskTo
 from gateway.topic.log import CORRELATION, REPLY_TO
 from gateway.topic.publish import PublishTo

@@ -13,8 +13,8 @@ from gateway.codec import Contract
 from gateway.errors import BackendError, CallerError, Outcome, Reason
 from gateway.exchange import Call, EndOfMessages, Memory
 from gateway.message import JSON, TEXT, Many, Message
-from gateway.port import Target
 from gateway.status import Code, outcome_of, reason_of_code
+from gateway.target import Target
 from tests.contract.backend import CallContract, Rig
 
 TEA = Message(b'{"sku":"tea","quantity":2}', JSON)

@@ -15,7 +15,7 @@ from adapters.backend.websocket import CallTo, Config
 from adapters.websocket.envelope import END, SUBPROTOCOL, Envelope, read, write
 from gateway.codec import Contract
 from gateway.message import JSON, Headers, Many
-from gateway.port import Target
+from gateway.target import Target
 
 Behaviour = Callable[["Peer", ServerConnection], Awaitable[None]]
 

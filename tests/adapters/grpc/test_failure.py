@@ -12,8 +12,8 @@ from gateway.codec import Contract
 from gateway.errors import GatewayError, Outcome, Reason
 from gateway.exchange import Call, Memory, new_id
 from gateway.message import PROTOBUF, Many, Message
-from gateway.port import Target
 from gateway.status import outcome_of
+from gateway.target import Target
 from tests.http2 import GOAWAY, OK, RST_STREAM, answering, data, frame, grpc_message, headers
 
 MESSAGE = data(grpc_message(b"hello"))

@@ -11,8 +11,8 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from gateway.codec import Contract, Contracts
 from gateway.errors import CallerError, Reason
+from gateway.listener import View
 from gateway.message import PROTOBUF, Many, Message
-from gateway.port import View
 from gateway.route import Endpoint, Found
 from tests.adapters.ingress.grpc_driver import GrpcDriver
 from tests.contract.driver import missing

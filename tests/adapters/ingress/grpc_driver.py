@@ -14,8 +14,8 @@ from google.rpc import error_details_pb2, status_pb2
 from adapters.grpc.failure import LastWord
 from adapters.ingress.grpc import Config
 from gateway.errors import Reason
+from gateway.listener import View
 from gateway.message import PROTOBUF, Headers, Many
-from gateway.port import View
 from gateway.status import TABLE
 from tests.contract.driver import PATIENCE_S, SENT, Answer, Conversation, Driver, EndedError
 

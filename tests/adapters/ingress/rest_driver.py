@@ -14,8 +14,8 @@ from adapters.ingress.rest import Config
 from gateway.bind import Address
 from gateway.errors import Reason
 from gateway.framing import NDJSON, SSE, Events, Lines
+from gateway.listener import View
 from gateway.message import JSON, Headers, Many
-from gateway.port import View
 from gateway.status import TABLE
 from tests.contract.driver import SENT, Answer, Conversation, Driver, EndedError
 

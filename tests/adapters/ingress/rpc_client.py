@@ -15,9 +15,9 @@ import aiohttp
 from gateway.codec import NO_CONTRACTS, Contract, Contracts
 from gateway.errors import CallerError, Reason
 from gateway.exchange import Handler
+from gateway.listener import View
 from gateway.message import Many
 from gateway.pipeline import answerable
-from gateway.port import View
 from gateway.route import Endpoint, Found, refusal
 from tests.adapters.ingress.rest_driver import listening
 

@@ -13,7 +13,7 @@ import pytest
 from adapters.ingress.admin import Config
 from gateway.codec import Contracts
 from gateway.errors import BackendError, Reason
-from gateway.port import Document, Reloaded, View
+from gateway.listener import Document, Reloaded, View
 
 
 class Backend:

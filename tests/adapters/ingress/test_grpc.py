@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from adapters.ingress.grpc import Config
 from gateway.codec import Contract
 from gateway.errors import AnswerHeaders, CallerError, Reason
+from gateway.listener import View
 from gateway.message import PROTOBUF, Headers, Many, Message
-from gateway.port import View
 from gateway.route import Endpoint, Found
 from gateway.status import Code
 from tests.adapters.ingress.grpc_driver import PATH, GrpcDriver

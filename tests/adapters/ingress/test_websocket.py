@@ -16,9 +16,9 @@ from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatu
 from adapters.ingress.websocket import Config
 from gateway.errors import Allowed, CallerError, GatewayError, Reason, RetryAfter
 from gateway.exchange import EndOfMessages
+from gateway.listener import View
 from gateway.message import BYTES, JSON, PROBLEM, PROTOBUF, TEXT, Headers, Many, Message
 from gateway.pipeline import answerable, each
-from gateway.port import View
 from gateway.route import Endpoint, Found, Table
 from gateway.status import TABLE, failure
 from tests.adapters.ingress.raw_websocket import CLOSE, Raw, frame, request

@@ -11,8 +11,9 @@ from adapters.ingress.topic import Config
 from gateway.breaker import Breaker
 from gateway.delivery import Delivery
 from gateway.errors import BackendError, GatewayError, Reason
+from gateway.listener import View
 from gateway.message import Headers, Message
-from gateway.port import Record, View
+from gateway.port import Record
 from gateway.route import Endpoint, Table
 
 PARTITIONS = 4

@@ -13,8 +13,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from adapters.ingress.websocket import Config
 from adapters.websocket.envelope import END, SUBPROTOCOL, Envelope, read, write
 from gateway.errors import Reason
+from gateway.listener import View
 from gateway.message import JSON, Headers, Many
-from gateway.port import View
 from gateway.status import TABLE
 from tests.contract.driver import SENT, Answer, Conversation, Driver, EndedError
 

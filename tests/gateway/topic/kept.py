@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from gateway.exchange import Call, Memory
 from gateway.message import JSON, Headers, Message
-from gateway.port import Target
+from gateway.target import Target
 from gateway.topic import Topics
 from gateway.topic.ask import AskTo
 from gateway.topic.log import CORRELATION

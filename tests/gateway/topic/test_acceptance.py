@@ -11,7 +11,7 @@ from gateway.errors import BackendError, Reason
 from gateway.exchange import Call, Memory, Wrapper
 from gateway.message import JSON, Message
 from gateway.policy.observe import Config, metrics
-from gateway.port import Target
+from gateway.target import Target
 from gateway.topic import Topics
 from gateway.topic.acceptance import DROPPED
 from gateway.topic.log import Place

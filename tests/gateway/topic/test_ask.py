@@ -10,8 +10,8 @@ import pytest
 from gateway.errors import BackendError, Outcome, Reason
 from gateway.exchange import Call, Memory
 from gateway.message import JSON, Headers, Message
-from gateway.port import Target
 from gateway.status import outcome_of
+from gateway.target import Target
 from gateway.topic import Topics
 from gateway.topic.answer import failed_as
 from gateway.topic.ask import AskTo

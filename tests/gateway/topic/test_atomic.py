@@ -9,7 +9,7 @@ import pytest
 from gateway.errors import BackendError, CallerError, FieldError, Reason
 from gateway.exchange import Call, EndOfMessages, Memory
 from gateway.message import JSON, Message
-from gateway.port import Target
+from gateway.target import Target
 from gateway.task import Tasks
 from gateway.topic.idempotency import Idempotency
 from gateway.topic.publish import PublishTo, publish

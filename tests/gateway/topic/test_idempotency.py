@@ -9,7 +9,7 @@ import pytest
 from gateway.errors import CallerError, Reason
 from gateway.exchange import Call, Principal
 from gateway.message import Headers, Message
-from gateway.port import Target
+from gateway.target import Target
 from gateway.topic.idempotency import HEADER, MAX_KEY, Idempotency, fingerprint, given, keyed, parsed
 from gateway.topic.log import Post
 from gateway.topic.publish import PublishTo

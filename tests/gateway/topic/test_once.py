@@ -13,7 +13,7 @@ import pytest
 from gateway.errors import BackendError, GatewayError, Reason
 from gateway.exchange import Call, Memory
 from gateway.message import JSON, Headers, Message
-from gateway.port import Target
+from gateway.target import Target
 from gateway.task import Tasks
 from gateway.topic import Topics, once
 from gateway.topic.idempotency import HEADER, Idempotency

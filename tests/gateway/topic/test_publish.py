@@ -9,7 +9,7 @@ import pytest
 from gateway.errors import BackendError, CallerError, Reason
 from gateway.exchange import Call, Memory
 from gateway.message import JSON, Headers, Message
-from gateway.port import Target
+from gateway.target import Target
 from gateway.topic import Topics
 from gateway.topic.publish import PublishTo
 from tests.fake_log import FakeLog, unreachable

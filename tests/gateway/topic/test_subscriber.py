@@ -13,7 +13,7 @@ import pytest
 from gateway.errors import BackendError, CallerError, Reason
 from gateway.exchange import Call, EndOfMessages, Memory
 from gateway.message import JSON, NO_HEADERS, Many, Message, Notice
-from gateway.port import Target
+from gateway.target import Target
 from gateway.topic import Topics, subscriber
 from gateway.topic.shelf import Shelf
 from gateway.topic.subscriber import Subscribers

@@ -11,7 +11,7 @@ import pytest
 from gateway.errors import BackendError, CallerError, Reason, Resume
 from gateway.exchange import Call, EndOfMessages, Memory
 from gateway.message import JSON, NO_HEADERS, Headers, Many, Message, Notice
-from gateway.port import Target
+from gateway.target import Target
 from gateway.topic import Topics, ring, slow
 from gateway.topic.event import EVENT
 from gateway.topic.gap import SKIPPED

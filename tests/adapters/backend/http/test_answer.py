@@ -14,8 +14,8 @@ from adapters.backend.http import Config
 from gateway.errors import GatewayError, HttpAnswer, Outcome, Reason, RetryAfter
 from gateway.exchange import Memory
 from gateway.message import BYTES, JSON, NO_HEADERS, Headers, Message
-from gateway.port import Target
 from gateway.status import outcome_of
+from gateway.target import Target
 from tests.adapters.backend.http_server import OK, WHOLE, asking, refused, saying, serving, target
 
 

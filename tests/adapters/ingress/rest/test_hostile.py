@@ -14,9 +14,9 @@ import pytest
 
 from gateway.admission import Admission
 from gateway.errors import CallerError, Reason
+from gateway.listener import View
 from gateway.message import JSON, Message
 from gateway.pipeline import answerable
-from gateway.port import View
 from gateway.route import Endpoint, Table
 from tests.adapters.ingress.rest_driver import listening
 from tests.contract.driver import PATIENCE_S
