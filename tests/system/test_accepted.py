@@ -10,6 +10,8 @@ from uuid import uuid4
 import aiohttp
 
 from adapters.backend.kafka import Config
+from gateway.errors import BackendError
+from gateway.port import Backend
 from tests.contract.log import everything
 from tests.kafka_broker import Broker
 from tests.system.process import Gateway
@@ -36,8 +38,20 @@ async def tell(gateway: Gateway, number: int, session: aiohttp.ClientSession, si
         return answer.status, await answer.json(content_type=None)
 
 
+async def answering(log: Backend) -> bool:
+    """Whether a broker answers now."""
+    try:
+        await log.check()
+    except BackendError:
+        return False
+    return True
+
+
 async def numbers(bootstrap: str, topic: str) -> list[int]:
     async with Config(kind="kafka", bootstrap=bootstrap).build() as log, asyncio.timeout(PATIENCE_S):
+        # A broker that has only just gone on may not answer the first time.
+        while not await answering(log):  # noqa: ASYNC110  it tells nobody
+            await asyncio.sleep(0.1)
         return [json.loads(record.body)["n"] for record in await everything(log, topic)]
 
 
