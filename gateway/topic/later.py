@@ -108,7 +108,9 @@ class Keeper:
             log.warning("a question that was not asked stays pending until its time is over: %s", error.message)
 
     async def answered(self, key: str, known: bytes, until: float) -> Answer | None:
-        """The answer, if it comes before a time of the event loop. Raises nothing: the question has been asked."""
+        """The answer, if it comes before a time of the event loop, and before the gateway stops: another one can then be asked
+        for it. Raises nothing: the question has been asked.
+        """
         name = self._name(key)
         try:
             async with asyncio.timeout_at(until):
@@ -116,6 +118,12 @@ class Keeper:
                 if kept == known:
                     kept = await self.state.changed(name, known)
         except TimeoutError:
+            return None
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or Reason.OVERLOADED not in error.args:
+                raise
+            task.uncancel()
             return None
         except GatewayError as error:
             log.warning("an answer cannot be waited for: %s", error.message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from aiohttp.http import HttpRequestParser
@@ -41,6 +41,8 @@ LULL_S = 1.0
 """How long a connection of a listener that stops may be idle: who has just connected asks before, and who is between two requests
 may learn by `Connection: close` that there is no third.
 """
+LAST_S = 0.5
+"""What a last answer gets to leave, where the drain's time is over."""
 _BODYLESS = frozenset({"GET", "HEAD", "DELETE"})
 
 
@@ -111,16 +113,6 @@ class Config(ListenerConfig):
         return Rest(self, name, view)
 
 
-@dataclass(slots=True)
-class _Lasting:
-    """An exchange that may last longer than a drain."""
-
-    streams: bool
-    """It may have many replies."""
-    ended: bool = False
-    """By us: its caller is told so."""
-
-
 class Rest:
     """See `Ingress`."""
 
@@ -140,7 +132,9 @@ class Rest:
             ConnectUnary(view),
             Plain(view),
         )
-        self._lasting: dict[asyncio.Task[object], _Lasting] = {}
+        self._running: dict[asyncio.Task[object], HttpExchange] = {}
+        self._ended: set[asyncio.Task[object]] = set()
+        """By us: their callers are told so."""
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Address]:
@@ -175,68 +169,57 @@ class Rest:
     async def _drain(self, server: Listening) -> None:
         """A request that comes on an open connection still is answered, as its last. Connections that stay idle are closed soon;
         streams of replies are ended one by one over the first half of the time that is left, and streams of requests, which may
-        yet end by themselves, in its last quarter; then whoever is left is cut.
+        yet end by themselves, in its last quarter; whatever is left at its end is told that its outcome is unknown.
         """
         loop = asyncio.get_running_loop()
         until = self._view.drain_until or loop.time()
         # Not `pre_shutdown`: it leaves connections open that wait for a request, and takes none from them.
         left = max(0.0, until - loop.time())
         loop.call_later(min(LULL_S, left / 4), server.close_idle)
-        streams = [task for task, lasting in self._lasting.items() if lasting.streams]
+        streams = [task for task, exchange in self._running.items() if exchange.streams]
         for number, task in enumerate(streams):
             loop.call_later(left / 2 * number / len(streams), self._end, task)
-        for task, lasting in self._lasting.items():
-            if not lasting.streams:
+        for task, exchange in self._running.items():
+            if exchange.uploads and not exchange.streams:
                 loop.call_later(left * 3 / 4, self._end, task)
         if server.open:
             server.emptied.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(until):
                     await server.emptied.wait()
-        for task in list(self._lasting):
-            self._end(task)  # what began since then
-        await server.shutdown(0.1)
+        for task in list(self._running):
+            self._end(task)
+        await server.shutdown(LAST_S)
 
     def _end(self, task: asyncio.Task[object]) -> None:
-        if task in self._lasting and not self._lasting[task].ended:
-            self._lasting[task].ended = True
+        if task in self._running and task not in self._ended:
+            self._ended.add(task)
             task.cancel(Reason.OVERLOADED)
 
     async def _handle(self, request: BaseRequest) -> StreamResponse:
         """One request. Raises nothing but cancellation and a lost connection."""
         exchange, endpoint = self._open(request)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  aiohttp runs each connection in a task
+        self._running[task] = exchange
         answer: Answer | Outflow
         try:
-            if exchange.streams or exchange.uploads:
-                answer = await self._last(exchange, endpoint)
-            else:
-                await endpoint.handler(exchange)
-                answer = exchange.answer()
+            await endpoint.handler(exchange)
+            answer = await exchange.finish() if exchange.streams else exchange.answer()
         except GatewayError as error:
             answer = exchange.failure(error)
+        except asyncio.CancelledError:
+            if task not in self._ended:
+                raise
+            task.uncancel()
+            answer = exchange.failure(_stopping(exchange.cursor))
+        finally:
+            exchange.close()
+            del self._running[task]
+            self._ended.discard(task)
         if not self._view.ready:
             answer.force_close()
         return answer.response
-
-    async def _last(self, exchange: HttpExchange, endpoint: Endpoint) -> Answer | Outflow:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101  aiohttp runs each handler in a task
-        lasting = self._lasting[task] = _Lasting(exchange.streams)
-        try:
-            await endpoint.handler(exchange)
-            return await exchange.finish() if exchange.streams else exchange.answer()
-        except GatewayError as error:
-            return exchange.failure(error)
-        except asyncio.CancelledError:
-            if not lasting.ended:
-                raise
-            text, cursor = "the gateway is stopping; go on elsewhere", exchange.cursor
-            details = (Resume(cursor),) if cursor is not None else ()
-            stopping = CallerError(Reason.OVERLOADED, text, details=details, outcome=Outcome.UNKNOWN)
-            return exchange.failure(stopping)
-        finally:
-            exchange.close()
-            del self._lasting[task]
 
     def _open(self, request: BaseRequest) -> tuple[HttpExchange, Endpoint]:
         """The exchange of a request, and what will answer it: its route, or a refusal of our own, observed like the rest."""
@@ -257,3 +240,10 @@ class Rest:
             target = f"{request.method} {request.raw_path.partition('?')[0]}"
             call = Call(new_id(), "rest", target, headers, peer=peer)
             return RestExchange(call, request, self._limits), self._view.refuse("rest", error)
+
+
+def _stopping(cursor: str | None) -> GatewayError:
+    details = (Resume(cursor),) if cursor is not None else ()
+    # What had begun may have been done.
+    text = "the gateway is stopping; go on elsewhere"
+    return CallerError(Reason.OVERLOADED, text, details=details, outcome=Outcome.UNKNOWN)

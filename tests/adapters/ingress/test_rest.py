@@ -12,7 +12,7 @@ from gateway.framing import NDJSON, SSE, Event, Events
 from gateway.message import JSON, Headers, Many, Message, Notice
 from tests.adapters.ingress.rest_driver import RestDriver, listening
 from tests.contract.driver import PATIENCE_S, serving
-from tests.contract.ingress import IngressContract
+from tests.contract.ingress import IngressContract, stop
 
 
 class TestContractOverNdjson(IngressContract):
@@ -86,3 +86,23 @@ async def test_a_notice_is_an_event_of_its_own_name_in_an_event_stream():
     ):
         body = await response.read()
     assert b'event: gap\nid: 0:3\ndata: {"to": "0:3"}\n\nid: 0:4\ndata: {}\n\n' == body
+
+
+async def test_a_call_that_outlasts_the_drain_is_told_so_and_that_its_outcome_is_unknown():
+    begun = asyncio.Event()
+
+    async def handler(exchange):
+        await exchange.receive()
+        begun.set()
+        await asyncio.Event().wait()
+
+    view = serving(handler, Many.NEITHER)
+    async with aiohttp.ClientSession() as session, asyncio.timeout(PATIENCE_S):
+        async with listening(view) as address:
+            asking = asyncio.get_running_loop().create_task(session.post(f"http://{address}/shop/talk", json={}))
+            await begun.wait()
+            stop(view, 0.1)
+        response = await asking
+        problem = await response.json()
+    assert (503, "overloaded", "unknown") == (response.status, problem["reason"], problem["outcome"])
+    assert "1" == response.headers["retry-after"]

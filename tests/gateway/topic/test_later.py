@@ -101,6 +101,23 @@ async def test_who_waits_while_the_state_is_away_is_told_where_the_answer_will_b
     assert "202" == exchange.headers.get(":status")
 
 
+async def test_who_waits_while_the_gateway_stops_is_told_where_the_answer_will_be(log, kept):
+    async with asker(log, kept) as gateway:
+        await gateway.later()
+        changed, waits = gateway.state.changed, asyncio.Event()
+
+        def wait(*question):
+            waits.set()
+            return changed(*question)
+
+        gateway.state.changed = wait
+        waiting = asyncio.get_running_loop().create_task(gateway.ask(("prefer", "wait=30")))
+        await waits.wait()
+        waiting.cancel(Reason.OVERLOADED)
+        exchange = await waiting
+    assert "202" == exchange.headers.get(":status")
+
+
 async def broken(_key):
     raise unreachable()
 
