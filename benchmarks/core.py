@@ -24,7 +24,8 @@ from gateway.pipeline import answerable, pipeline
 from gateway.policy import Policy, concurrency, deadline, rate, size
 from gateway.policy.access import Lines
 from gateway.policy.observe import Observe
-from gateway.route import Endpoint, Table
+from gateway.route import Endpoint
+from gateway.table import Table
 
 ROUTES = 1_000
 CLIENTS = 16

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Iterable
 
 from gateway.exchange import Exchange
-from gateway.route import Endpoint, Table
+from gateway.route import Endpoint
+from gateway.table import Table
 
 FEW, MANY = 10, 10_000
 ROUNDS = 7

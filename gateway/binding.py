@@ -14,8 +14,9 @@ from gateway.message import Headers, Many
 from gateway.pattern import pattern_of
 from gateway.policy import PolicyConfig
 from gateway.remedy import did_you_mean
-from gateway.route import Condition, Endpoint, Facts, Table
+from gateway.route import Condition, Endpoint, Facts
 from gateway.source import Where
+from gateway.table import Table
 from gateway.target import TargetConfig
 
 # Stands for any segment: no literal of a pattern can be NUL.

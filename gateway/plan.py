@@ -23,7 +23,8 @@ from gateway.pipeline import Turn, admitted, answerable, conversation, messages,
 from gateway.policy import Policy, PolicyConfig
 from gateway.port import Backend
 from gateway.present import offers, opened, opening, raw, translation, uploads
-from gateway.route import Batch, Endpoint, Table, refusal
+from gateway.route import Batch, Endpoint, refusal
+from gateway.table import Table
 from gateway.target import Posts, Target
 from gateway.topic.event import EVENT
 

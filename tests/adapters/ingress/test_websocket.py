@@ -19,8 +19,9 @@ from gateway.exchange import EndOfMessages
 from gateway.listener import View
 from gateway.message import BYTES, JSON, PROBLEM, PROTOBUF, TEXT, Headers, Many, Message
 from gateway.pipeline import answerable, each
-from gateway.route import Endpoint, Found, Table
+from gateway.route import Endpoint, Found
 from gateway.status import TABLE, failure
+from gateway.table import Table
 from tests.adapters.ingress.raw_websocket import CLOSE, Raw, frame, request
 from tests.adapters.ingress.websocket_driver import PATH, WebSocketDriver, problem_of
 from tests.contract.driver import PATIENCE_S, missing, serving

@@ -14,7 +14,8 @@ from gateway.errors import BackendError, GatewayError, Reason
 from gateway.listener import View
 from gateway.message import Headers, Message
 from gateway.port import Record
-from gateway.route import Endpoint, Table
+from gateway.route import Endpoint
+from gateway.table import Table
 
 PARTITIONS = 4
 

@@ -17,7 +17,8 @@ from gateway.errors import CallerError, Reason
 from gateway.listener import View
 from gateway.message import JSON, Message
 from gateway.pipeline import answerable
-from gateway.route import Endpoint, Table
+from gateway.route import Endpoint
+from gateway.table import Table
 from tests.adapters.ingress.rest_driver import listening
 from tests.contract.driver import PATIENCE_S
 
