@@ -25,7 +25,7 @@ from gateway.status import problem
 from gateway.task import Tasks
 from gateway.topic.answer import Answer, name_of, read
 from gateway.topic.event import embedded
-from gateway.topic.hook import Hook, path_of
+from gateway.topic.hook import Hook, allows, path_of
 from gateway.topic.log import rfc3339
 
 log = logging.getLogger("polygate")
@@ -130,6 +130,8 @@ class Callbacks:
         try:
             while (kept := await self.state.get(self._name(key))) is not None:
                 due = due_of(kept)
+                if not self._ours(due):
+                    return
                 wait = due.next - time.time()
                 if wait > 0:
                     await asyncio.sleep(wait)
@@ -143,6 +145,11 @@ class Callbacks:
             log.warning("a callback waits for the next look: %s", error.message)
         finally:
             self._running.discard(key)
+
+    def _ours(self, due: Due) -> bool:
+        """Whether we know how to make it. If not it is left to one that does: what shares the state may have other routes."""
+        hook = self.hooks.get(due.asked)
+        return hook is not None and allows(hook.posts, due.url)
 
     async def _turn(self, key: str, kept: bytes, due: Due) -> bool:
         """One try, under a lease. False where another has it."""
@@ -159,14 +166,13 @@ class Callbacks:
 
     async def _try(self, key: str, due: Due) -> None:
         now = time.time()
-        hook = self.hooks.get(due.asked)
         kept = await self.state.get(name_of(self.backend, key))
         answer = None if kept is None else read(kept)
-        if hook is None or not isinstance(answer, Answer) or now >= due.until:
+        if not isinstance(answer, Answer) or now >= due.until:
             await self._end(key, "given_up", due)
             return
         try:
-            await post(hook, key, due, answer)
+            await post(self.hooks[due.asked], key, due, answer)
         except GatewayError as error:
             ATTEMPTS.add(1, self.backend)
             told = next((detail.status for detail in error.details if isinstance(detail, HttpAnswer)), None)

@@ -62,6 +62,15 @@ def path_of(posts: Mapping[str, Handler], url: str) -> tuple[Handler, str]:
     raise CallerError(Reason.INVALID, detail, details=(FieldError("", detail),))
 
 
+def allows(posts: Mapping[str, Handler], url: str) -> bool:
+    """Whether anybody posts to a URL."""
+    try:
+        path_of(posts, url)
+    except CallerError:
+        return False
+    return True
+
+
 def _normal(url: str) -> str:
     """A URL with its scheme and host in lower case (RFC 3986 6.2.2.1), the rest letter by letter; "" for what is none for us."""
     if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or "?" in url or "#" in url:

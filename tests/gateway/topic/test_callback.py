@@ -168,6 +168,23 @@ async def test_a_callback_that_a_gateway_has_left_behind_is_made_by_the_next(log
     assert 2 == len(receiver.calls)
 
 
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [("other route", {"ask": "elsewhere", "reply_to": "back"}), ("other hooks", {"posts": {"https://elsewhere.example/": None}})],
+)
+async def test_a_callback_is_left_to_gateways_that_know_how_to_make_it(log, kept, monkeypatch, name, other):
+    monkeypatch.setattr(module, "SWEEP_S", 0.01)
+    monkeypatch.setattr(module, "PAUSE_S", (0.1, 0.1))
+    log.topics |= {"elsewhere": [[]], "back": [[]]}
+    receiver, later = Receiver(*[unreachable()] * 3), {"keep": 600, "callback": {"backends": ["hooks"], "sign": SIGN}}
+    stranger = asker(log, kept, **{"name": name, "later": later, **other})
+    async with stranger, calling(log, kept, receiver, name) as gateway:
+        await gateway.ask(("callback-url", URL))
+        reply(log, await asked(log))
+        await ended(name, "delivered")
+    assert (4, None) == (len(receiver.calls), CALLBACKS.values().get((name, "given_up")))
+
+
 async def test_a_question_that_could_not_be_asked_has_no_callback(log, kept):
     async with calling(log, kept, Receiver()) as gateway:
         await gateway.later()
