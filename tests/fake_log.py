@@ -11,8 +11,7 @@ from gateway.embedded.topic import murmur2
 from gateway.errors import BackendError, CallerError, GatewayError, Reason
 from gateway.message import Message
 from gateway.port import Record
-from gateway.topic.feed import gone
-from gateway.topic.log import Offsets, Place, Post, no_partition, not_compacted
+from gateway.topic.log import Offsets, Place, Post, gone, no_partition, not_compacted
 
 MAX_BYTES = 1 << 20
 BATCH = 500

@@ -15,8 +15,7 @@ from gateway.embedded.topic import NAMES, Partition, Topic, is_name
 from gateway.errors import BackendError, CallerError, Reason
 from gateway.message import NO_HEADERS, Headers, Message
 from gateway.port import Record
-from gateway.topic.feed import gone
-from gateway.topic.log import Offsets, Place, Post, no_partition, not_compacted
+from gateway.topic.log import Offsets, Place, Post, gone, no_partition, not_compacted
 
 READ_RECORDS = 256
 READ_BYTES = 4 << 20

@@ -24,7 +24,8 @@ from gateway.topic.answer import UNKEPT, Answer, Pending, answer_of, name_of, re
 from gateway.topic.callback import Callbacks
 from gateway.topic.correlation import Life, Whose
 from gateway.topic.event import cursor_of, offsets_of
-from gateway.topic.feed import Feeds, Follower
+from gateway.topic.feed import Feeds
+from gateway.topic.follower import Follower
 from gateway.topic.log import Log, Offsets, said
 from gateway.topic.reply import LATE, Way
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from gateway.errors import BackendError, Reason
+from gateway.errors import BackendError, CallerError, Reason
 from gateway.message import Headers, Message
 from gateway.port import Record
 
@@ -46,7 +46,7 @@ class Reader(Protocol):
     async def read(self) -> Sequence[Record]:
         """The next records, in order per partition, some hundred at the most. Waits for one, but a second at the longest.
 
-        BackendError where the topic cannot be read now; `feed.gone` for a place that the topic no longer has.
+        BackendError where the topic cannot be read now; `gone` for a place that the topic no longer has.
         """
 
 
@@ -95,6 +95,15 @@ class Log(Protocol):
 
     def reading(self, topic: str, at: Offsets) -> AbstractAsyncContextManager[Reader]:
         """Read every partition in `at` from its offset on. Without a group: other readers are not disturbed."""
+
+
+class OvertakenError(CallerError):
+    """A place that retention has overtaken."""
+
+
+def gone(topic: str) -> OvertakenError:
+    """For a place that a topic no longer has, since retention was faster. Never skipped in silence."""
+    return OvertakenError(Reason.INVALID, f"{topic} no longer holds the records after this cursor; start at earliest or latest")
 
 
 def not_compacted(why: str) -> BackendError:

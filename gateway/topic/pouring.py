@@ -13,9 +13,9 @@ from gateway.message import SHARED, SHARED_BYTES, Message
 from gateway.port import Record
 from gateway.result import PassedOver
 from gateway.topic.event import cursor_of
-from gateway.topic.feed import Follower, OvertakenError
+from gateway.topic.follower import Follower
 from gateway.topic.gap import SKIPPED, Why, between, gap
-from gateway.topic.log import Offsets
+from gateway.topic.log import Offsets, OvertakenError
 from gateway.topic.opening import forward
 from gateway.topic.ring import Lag
 from gateway.topic.slow import Slow, passes

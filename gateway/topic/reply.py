@@ -19,7 +19,8 @@ from gateway.metric import Counter
 from gateway.port import Record
 from gateway.task import Tasks
 from gateway.topic.correlation import Life, Whose
-from gateway.topic.feed import Feeds, Follower
+from gateway.topic.feed import Feeds
+from gateway.topic.follower import Follower
 from gateway.topic.log import REPLY_PARTITION, Log, said
 from gateway.topic.seat import Seat
 

@@ -18,9 +18,10 @@ from gateway.message import STARTS, Headers, Many
 from gateway.target import Target, TargetConfig
 from gateway.template import Template
 from gateway.topic.event import EVENT, cursor_of
-from gateway.topic.feed import Feeds, Follower, gone
+from gateway.topic.feed import Feeds
 from gateway.topic.filter import Filter, Selection
-from gateway.topic.log import Log
+from gateway.topic.follower import Follower
+from gateway.topic.log import Log, gone
 from gateway.topic.opening import OPTIONS, opening_of, place, wrong
 from gateway.topic.pouring import Events, Pouring, Terms, Wanted, too_slow
 from gateway.topic.slow import Behind, Slow

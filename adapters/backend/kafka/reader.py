@@ -16,8 +16,7 @@ from adapters.backend.kafka.wire import TROUBLES, Settings, end
 from gateway.errors import BackendError, Reason, translating
 from gateway.port import Record
 from gateway.task import Tasks
-from gateway.topic.feed import gone
-from gateway.topic.log import Offsets
+from gateway.topic.log import Offsets, gone
 
 log = logging.getLogger("polygate")
 

@@ -21,7 +21,8 @@ from gateway.errors import BackendError, GatewayError, Outcome, Reason
 from gateway.message import Headers, Message
 from gateway.port import Subscription
 from gateway.status import outcome_of
-from gateway.topic.feed import Feeds, Follower
+from gateway.topic.feed import Feeds
+from gateway.topic.follower import Follower
 from gateway.topic.shelf import Shelf
 from tests.contract.log import PATIENCE_S, LogContract, Seen, SourceContract, everything, fill, soon, take
 from tests.contract.state import MAX_BYTES, SharedContract, StateContract

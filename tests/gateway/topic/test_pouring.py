@@ -9,7 +9,8 @@ import pytest
 
 from gateway.exchange import Memory
 from gateway.message import JSON, Message
-from gateway.topic.feed import Feeds, Follower
+from gateway.topic.feed import Feeds
+from gateway.topic.follower import Follower
 from gateway.topic.pouring import Events, Pouring, Terms, Wanted
 from gateway.topic.ring import Lag
 from tests.fake_log import FakeLog
