@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gateway.source import ConfigError, Problem, Source, Where, look, path_text, read
+from gateway.source import ConfigError, Problem, Source, Where, look, path_text
+from gateway.yamltext import read
 
 _NO_CONFIG = "a config is a mapping with `listeners`, `backends` and `routes`; `polygate init` writes one"
 _ENDINGS = frozenset({".yaml", ".yml"})
