@@ -108,19 +108,20 @@ class TailTo(TargetConfig):
 
 
 async def _asked(exchange: Exchange, target: Target, known: frozenset[str]) -> Mapping[str, object]:
-    """The URL of a WebSocket, whose caller need not speak first; else the first message, where there is one."""
-    call = exchange.call
-    if call.many & Many.REQUESTS and call.protocol == "websocket":
-        unknown = [name for name, _ in call.query if name not in known]
-        if unknown or len(dict(call.query)) < len(call.query):
+    """The URL of a WebSocket, whose caller need not speak first where it may send many messages; and the first message."""
+    call, url = exchange.call, dict[str, object]()
+    if call.protocol == "websocket":
+        url = dict(call.query)
+        if len(url) < len(call.query) or not url.keys() <= known:
             names = " and ".join(sorted(known, reverse=True))
             raise CallerError(Reason.MALFORMED, f"the query takes {names}, once each")
-        return dict(call.query)
+        if call.many & Many.REQUESTS:
+            return url
     try:
         message = await exchange.receive()
     except EndOfMessages:
-        return {}
-    return target.fields(message.body) if message.body else {}
+        return url
+    return {**url, **target.fields(message.body)} if message.body else url
 
 
 class Tail:
@@ -145,7 +146,8 @@ class Tail:
     async def run(self, exchange: Exchange) -> None:
         """See `Handler`."""
         call, spec = exchange.call, self._spec
-        talks = bool(call.many & Many.REQUESTS)
+        # A WebSocket has frames for it, whatever the method takes.
+        talks = call.protocol == "websocket" or bool(call.many & Many.REQUESTS)
         if self._places is not None and (not talks or call.protocol not in TALKERS):
             text = "this feed is acknowledged by whoever reads it: come by a WebSocket or by bidirectional gRPC"
             raise CallerError(Reason.NOT_IMPLEMENTED, text)
@@ -176,9 +178,11 @@ class Tail:
 
     def _beside(self, exchange: Exchange, turn: Turn, name: str) -> Sequence[Coroutine[Any, Any, None]]:
         """What goes on while a caller who talks is sent events. Each may end that, by its error."""
-        leaves = exchange.call.protocol == "websocket"
-        hearing = turn.hear(exchange, self._said(exchange.call), leaves=leaves)
-        return [hearing] if self._places is None else [hearing, self._places.taken(name, exchange.call.id)]
+        call = exchange.call
+        # Where one message is all that the method takes, its caller has said by the end that this was it, as over gRPC.
+        leaves = call.protocol == "websocket" and bool(call.many & Many.REQUESTS)
+        hearing = turn.hear(exchange, self._said(call), leaves=leaves)
+        return [hearing] if self._places is None else [hearing, self._places.taken(name, call.id)]
 
     def _said(self, call: Call) -> Callable[[bytes], Mapping[str, object]]:
         """What a message says itself: the variables of the path are in each of them."""

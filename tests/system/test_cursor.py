@@ -18,6 +18,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_tools import protoc
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
 
 from tests.system.client import curl, streaming
 from tests.system.conftest import LOGS, forget
@@ -256,6 +257,20 @@ async def test_credit_is_all_that_is_sent_on_a_websocket_and_over_grpc(site: Sit
         await call.write(client.follow(credit=2))
         assert [1, 2] == [json.loads((await call.read()).body)["n"] for _ in range(2)]
         call.cancel()
+
+
+async def test_an_enveloped_caller_asks_with_its_url_and_its_first_message_and_gives_credit(site: Site) -> None:
+    one = site.one
+    await write(one, site.topic, 0, 1, 2)
+    url = one.url("live", "/strict?start=earliest")
+    async with connect(url, subprotocols=[Subprotocol("polygate.v1")]) as socket:
+        await socket.send('{"message": {"credit": 1}}')
+        assert {"headers"} == json.loads(await socket.recv()).keys()
+        assert 0 == json.loads(await socket.recv())["message"]["body"]["n"]
+        await socket.send('{"message": {"credit": 2}}')
+        assert [1, 2] == [json.loads(await socket.recv())["message"]["body"]["n"] for _ in range(2)]
+        await socket.send('{"message": {"ack": "0:1"}}')
+        assert "malformed" == json.loads(await socket.recv())["error"]["reason"]
 
 
 async def test_what_a_websocket_cannot_say_to_a_tail_is_1007_with_the_cursor(site: Site) -> None:

@@ -52,7 +52,7 @@ class Caller(Memory):
         self.said.put_nowait(None)
 
     async def receive(self):
-        if not self.call.many & Many.REQUESTS:
+        if self.call.protocol == "rest":
             return await super().receive()
         fields = await self.said.get()
         if fields is None:
@@ -679,6 +679,20 @@ async def test_a_caller_over_grpc_asks_with_its_first_message_and_listens_on_aft
     await caller.reach(4)
     async with asyncio.timeout(10):
         await task
+
+
+async def test_a_caller_over_a_websocket_whose_method_takes_one_message_asks_with_it_beside_its_url_and_gives_credit(log, topics):
+    fill(log, 3)
+    caller = Caller(many=Many.REPLIES, query=(("start", "0:1"),))
+    caller.say(credit=1)
+    task = await running(topics, caller)
+    assert [b"1"] == await caller.reach(1)
+    caller.say(credit=2)
+    caller.leave()
+    assert [b"1", b"2"] == await caller.reach(2)
+    fill(log, 1)
+    assert 3 == len(await caller.reach(3))
+    await left(task)
 
 
 @pytest.mark.parametrize("said", [{"nonsense": 1}, {"ack": "0:1"}, {"credit": -1}, {"credit": "x"}])
