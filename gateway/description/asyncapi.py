@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.binding import Binding, PlannedRoute
-from gateway.description import content, path, problem
+from gateway.description import frame, path
 from gateway.description.openapi import info
-from gateway.message import JSON, PROBLEM, Many
+from gateway.message import JSON, Many
 from gateway.pattern import pattern_of
 from gateway.plan import Plan
 from gateway.schema import Schema, Schemas
@@ -22,18 +22,6 @@ from gateway.topic.tail import TailTo
 
 VERSION = "3.0.0"
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]")
-_TAIL_QUERY: Schema = {
-    "type": "object",
-    "properties": {
-        "start": {"type": "string", "description": "earliest, latest, a cursor to go on after, or a time (RFC 3339)"},
-        "limit": {"type": "integer", "minimum": 0, "description": "End after so many; 0 goes on for ever."},
-        "credit": {"type": "integer", "minimum": 0, "description": "Send so many and no more, until a frame gives more."},
-    },
-    "additionalProperties": False,
-}
-_FRAMES = """\
-A frame is a message: text frames are JSON, binary ones protobuf. Under the subprotocol `polygate.v1` it is an envelope
-(`polygate/v1/polygate.proto`) that may also end a side, or carry headers, trailers and errors."""
 _RECORD_HEADERS: Schema = {
     "type": "object",
     "properties": {"x-request-id": {"type": "string"}, "traceparent": {"type": "string"}},
@@ -77,7 +65,7 @@ def asyncapi(plan: Plan, listening: Mapping[str, str]) -> dict[str, Any]:
 def _servers(plan: Plan, listening: Mapping[str, str]) -> Iterator[tuple[str, Schema]]:
     for name, url in listening.items():
         scheme, _, host = url.partition("://")
-        yield name, {"host": host, "protocol": scheme, "description": _FRAMES}
+        yield name, {"host": host, "protocol": scheme, "description": frame.ABOUT}
     for name, part in plan.config.backends.items():
         if {"publish", "tail", "ask"} & set(part.verbs):
             yield _backend(name, listening), {"host": ",".join(part.hosts()) or name, "protocol": part.kind}
@@ -91,30 +79,22 @@ def _socket(parts: _Parts, route: PlannedRoute, binding: Binding, servers: tuple
     """One path of the WebSocket listeners. Who receives and who sends is told from the gateway's side."""
     told = path.told(pattern_of(binding.pattern))
     leaves = route.contract.request.leaves(parts.schemas) if route.contract is not None else ()
-    asked: Schema = content.taken(parts.schemas, route, binding)
-    shown: Schema = content.shown(parts.schemas, route, binding)
-    streams = route.to.many(route.contract)
-    is_tail = isinstance(route.to, TailTo)
-    messages = {
-        **({} if is_tail else {"request": _message(asked, JSON)}),
-        "reply": _message(shown, JSON),
-        "problem": _message(problem.reference(parts.schemas), PROBLEM),
-    }
+    asked, answered = frame.asked(parts.schemas, route, binding), frame.answered(parts.schemas, route, binding)
     name = _free(parts.channels, _UNFIT.sub("_", route.name))
     parts.channels[name] = {
         "address": told.path,
         "title": route.name,
         "servers": [{"$ref": f"#/servers/{server}"} for server in servers],
-        "messages": messages,
+        "messages": {**asked, **answered},
         **({"parameters": {one["name"]: _parameter(one) for one in path.parameters(told, leaves)}} if told.parameters else {}),
-        **({"bindings": {"ws": {"method": "GET", "query": _TAIL_QUERY}}} if is_tail else {}),
+        "bindings": frame.handshake(route, binding),
     }
-    replies = [_named(name, "reply"), _named(name, "problem")]
+    replies = [_named(name, one) for one in answered]
     reply = {"channel": {"$ref": f"#/channels/{name}"}, "messages": replies}
-    if not is_tail:
-        receive = _operation("receive", name, [_named(name, "request")], parts, route)
-        parts.add(f"{name}.receive", receive if streams is not Many.NEITHER else {**receive, "reply": reply})
-    if streams is not Many.NEITHER:
+    streams = route.to.many(route.contract) is not Many.NEITHER
+    receive = _operation("receive", name, [_named(name, one) for one in asked], parts, route)
+    parts.add(f"{name}.receive", receive if streams else {**receive, "reply": reply})
+    if streams:
         parts.add(f"{name}.send", _operation("send", name, replies, parts, route))
 
 
@@ -126,7 +106,7 @@ def _consumed(parts: _Parts, route: PlannedRoute, binding: Binding) -> None:
             continue
         contract = route.contract
         schema: Schema = contract.request.schema(parts.schemas, sent=False) if contract is not None else {}
-        channel = _topic(parts, *consumed, _message(schema, JSON, records=True))
+        channel = _topic(parts, *consumed, _record(schema, JSON))
         told = _operation("receive", channel, [_named(channel, "record")], parts, route)
         address = {"location": f"$message.header#/{REPLY_TO}", "description": "Where a record asks for a reply."}
         parts.add(f"{_UNFIT.sub('_', route.name)}.receive", {**told, "reply": {"address": address}})
@@ -141,17 +121,17 @@ def _target(parts: _Parts, route: PlannedRoute) -> None:
         schema: Schema = {}
         if contract is not None and contract.reply.name != EVENT:
             schema = contract.reply.schema(parts.schemas, sent=True)
-        channel = _topic(parts, to.backend, to.tail, _message(schema, form, records=True))
+        channel = _topic(parts, to.backend, to.tail, _record(schema, form))
         parts.add(f"{name}.read", _operation("receive", channel, [_named(channel, "record")], parts, route))
         return
     for topic in (to.ask,) if isinstance(to, AskTo) else to.writes():
         schema = contract.request.schema(parts.schemas, sent=True) if contract is not None else {}
         correlation = to.correlation_header if isinstance(to, AskTo) else CORRELATION
-        channel = _topic(parts, to.backend, topic, _message(schema, form, records=True, correlation=correlation))
+        channel = _topic(parts, to.backend, topic, _record(schema, form, correlation))
         told = _operation("send", channel, [_named(channel, "record")], parts, route)
         if isinstance(to, AskTo):
             answer: Schema = contract.reply.schema(parts.schemas, sent=False) if contract is not None else {}
-            answers = _topic(parts, to.backend, to.reply_to, _message(answer, form, records=True, correlation=correlation))
+            answers = _topic(parts, to.backend, to.reply_to, _record(answer, form, correlation))
             told["reply"] = {"channel": {"$ref": f"#/channels/{answers}"}, "messages": [_named(answers, "record")]}
         parts.add(f"{name}.write", told)
 
@@ -179,12 +159,10 @@ def _topic(parts: _Parts, backend: str, topic: str, message: Schema) -> str:
     return name
 
 
-def _message(schema: Schema, content_type: str, *, records: bool = False, correlation: str = CORRELATION) -> Schema:
-    told: Schema = {"contentType": content_type, **({"payload": schema} if schema else {})}
-    if not records:
-        return told
+def _record(schema: Schema, content_type: str, correlation: str = CORRELATION) -> Schema:
     found = {"location": f"$message.header#/{correlation}", "description": "Of a question and its reply."}
-    return {**told, "headers": _RECORD_HEADERS, "correlationId": found}
+    payload = {"payload": schema} if schema else {}
+    return {"contentType": content_type, **payload, "headers": _RECORD_HEADERS, "correlationId": found}
 
 
 def _operation(action: str, channel: str, messages: list[Schema], parts: _Parts, route: PlannedRoute) -> Schema:
