@@ -17,7 +17,8 @@ from typing import Any
 
 import uvloop
 
-from gateway.embedded.store import Batch, Store
+from gateway.embedded.batch import Batch
+from gateway.embedded.store import Store
 from gateway.errors import BackendError, Reason
 from gateway.exchange import Call
 from gateway.file import SpoolConfig

@@ -20,8 +20,8 @@ from gateway.embedded.group import Groups
 from gateway.embedded.lock import LockError
 from gateway.embedded.log import READ_BYTES, READ_RECORDS, LocalLog
 from gateway.embedded.retention import Retention, Sweeper
-from gateway.embedded.statement import Row
-from gateway.embedded.store import MEMORY, Held, Store
+from gateway.embedded.row import Held, Row
+from gateway.embedded.store import MEMORY, Store
 from gateway.embedded.topic import Partition
 from gateway.errors import BackendError, Reason
 from gateway.message import Message

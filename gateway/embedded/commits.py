@@ -7,18 +7,17 @@ can still be withdrawn, nobody lingers while the disk is idle, and an offset is 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.embedded.append import Append
+from gateway.embedded.batch import Round
 from gateway.embedded.fault import InDoubtError, StoreError
-from gateway.embedded.store import Batch, Store, record_id
-from gateway.embedded.topic import Partition, Topic
+from gateway.embedded.store import Store
+from gateway.embedded.topic import Partition
 from gateway.errors import BackendError, Reason
 from gateway.message import Message
 from gateway.topic.log import Place
@@ -36,27 +35,8 @@ RETRY_S = 0.5
 Blocking = Callable[..., Awaitable[Any]]
 """Run a function in the writing thread."""
 
-
-# In ASCII: a header may hold what UTF-8 cannot. `json.dumps` with settings would make an encoder for every record.
-_JSON = json.JSONEncoder(separators=(",", ":"), check_circular=False)
-
-
 Written = Sequence[tuple[Message, Place]]
 """The records of one transaction, in the order of their offsets."""
-
-
-@dataclass(slots=True)
-class _Round:
-    """What goes into one transaction."""
-
-    appends: list[Append] = field(default_factory=list)
-    written: list[tuple[Message, Place]] = field(default_factory=list)
-    topics: list[Topic] = field(default_factory=list)
-    ends: dict[Partition, tuple[int, int]] = field(default_factory=dict)
-    flushed: list[asyncio.Future[None]] = field(default_factory=list)
-    progress: dict[tuple[str, Partition], int] = field(default_factory=dict)
-    forgotten: dict[Partition, list[int]] = field(default_factory=dict)
-    size: int = 0
 
 
 class Commits:
@@ -166,9 +146,9 @@ class Commits:
                 await self._write()
 
     async def _write(self) -> None:
-        work, batch = self._taken()
+        work = self._taken()
         try:
-            starts = await self._blocking(self._store.commit, batch) if batch else {}
+            starts = await self._blocking(self._store.commit, work.batch) if work.batch else {}
         except StoreError as error:
             self._failed(work, error)
             return
@@ -178,8 +158,8 @@ class Commits:
         self._succeeded(work, starts)
         await self.checkpoint()
 
-    def _taken(self) -> tuple[_Round, Batch]:
-        work, batch = _Round(), Batch()
+    def _taken(self) -> Round:
+        work = Round()
         # A clock that is set back must not turn the order of a partition's timestamps: retention relies on it.
         now = self._now = max(self._now, time.time_ns() // 1_000_000)
         # What could not be noted beside records goes by itself: it may be what makes room for them.
@@ -188,68 +168,29 @@ class Commits:
             waiting = self._pending.popleft()
             if waiting.done.done():  # withdrawn: its deadline came or its caller left
                 self._queued -= waiting.size
-                continue
-            for partition, message, size in waiting.posts:
-                self._take(partition, message, size, now, work, batch)
-            work.size += waiting.size
-            work.appends.append(waiting)
-            waiting.handed = True
-        self._take_notes(work, batch)
-        if not self._pending:
-            work.flushed, self._flushing = self._flushing, []
-        return work, batch
-
-    def _take(self, partition: Partition, message: Message, size: int, now: int, work: _Round, batch: Batch) -> None:
-        self._introduce(partition.topic, work, batch)
-        offset, upto = work.ends.get(partition) or (partition.next, partition.upto)
-        upto += size
-        work.ends[partition] = (offset + 1, upto)
-        work.written.append((message, Place(partition.topic.name, partition.number, offset, now)))
-        headers = _JSON.encode(message.headers) if message.headers else None
-        batch.rows.append((record_id(partition.id, offset), now, upto, message.key, message.body, headers))
-
-    def _take_notes(self, work: _Round, batch: Batch) -> None:
-        """Progress and what is forgotten ride with the records."""
-        work.progress, self._progress = self._progress, {}
-        work.forgotten, self._forgotten = self._forgotten, {}
-        for (consumer, partition), at in work.progress.items():
-            self._introduce(partition.topic, work, batch)
-            batch.progress.append((consumer, partition.id, at))
-        for partition, offsets in work.forgotten.items():
-            batch.forgotten.extend(record_id(partition.id, offset) for offset in offsets)
-            end, _ = work.ends.get(partition) or (partition.next, 0)
-            batch.ends[partition.id] = end
+            else:
+                work.take(waiting, now)
+        progress, self._progress = self._progress, {}
+        forgotten, self._forgotten = self._forgotten, {}
+        work.note(progress, forgotten)
         self._ripe = False
         if self._lingering is not None:
             self._lingering.cancel()
             self._lingering = None
+        if not self._pending:
+            work.flushed, self._flushing = self._flushing, []
+        return work
 
-    @staticmethod
-    def _introduce(topic: Topic, work: _Round, batch: Batch) -> None:
-        if not topic.stored and topic not in work.topics:
-            work.topics.append(topic)
-            batch.partitions.extend((partition.id, topic.name, partition.number) for partition in topic.partitions)
-
-    def _succeeded(self, work: _Round, starts: Mapping[int, int]) -> None:
+    def _succeeded(self, work: Round, starts: Mapping[int, int]) -> None:
         self.trouble = None
-        for topic in work.topics:
-            topic.stored = True
-        for partition, (offset, upto) in work.ends.items():
-            partition.next, partition.upto = offset, upto
-        for partition in work.forgotten:
-            partition.start = starts[partition.id]
-        at = 0
-        for waiting in work.appends:
-            self._queued -= waiting.size
-            count = len(waiting.posts)
-            waiting.written([place for _, place in work.written[at : at + count]])
-            at += count
+        self._queued -= work.size
+        work.succeed(starts)
         self._told(work.written)
         for done in work.flushed:
             if not done.done():
                 done.set_result(None)
 
-    def _failed(self, work: _Round, error: StoreError) -> None:
+    def _failed(self, work: Round, error: StoreError) -> None:
         doubt = isinstance(error, InDoubtError)
         reason = Reason.UNKNOWN_OUTCOME if doubt else Reason.UNREACHABLE
         message = f"the local log cannot be written: {error}"
@@ -297,7 +238,7 @@ class Commits:
                 await self._blocking(self._store.probe)
                 self.trouble = None
             except StoreError as error:
-                self._failed(_Round(), error)
+                self._failed(Round(), error)
         if self.broken is not None or self.trouble is not None:
             raise BackendError(Reason.UNREACHABLE, self.broken or self.trouble or "")
 

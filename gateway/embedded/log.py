@@ -9,8 +9,7 @@ from contextlib import asynccontextmanager
 
 from gateway.embedded.commits import Commits, Written
 from gateway.embedded.fault import StoreError
-from gateway.embedded.statement import Row
-from gateway.embedded.store import OVERHEAD, Held, offset_of
+from gateway.embedded.row import OVERHEAD, Held, Row, offset_of
 from gateway.embedded.topic import NAMES, Partition, Topic, is_name
 from gateway.errors import BackendError, CallerError, Reason
 from gateway.message import NO_HEADERS, Headers, Message

@@ -10,7 +10,8 @@ from itertools import islice
 from pydantic import Field
 
 from gateway.embedded.log import LocalLog
-from gateway.embedded.store import Held, Store
+from gateway.embedded.row import Held
+from gateway.embedded.store import Store
 from gateway.embedded.topic import Partition
 from gateway.part import Part
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from gateway.embedded.row import Row
+
 # A statement for each size, so that SQLite's binding keeps them prepared.
 SIZES = (256, 64, 16, 4, 1)
-
-Row = tuple[int, int, int, bytes | None, bytes, str | None]
-"""One record: id, timestamp, the bytes that its partition has seen up to and with it, key, body, headers as JSON."""
 
 
 def runs(ids: Sequence[int]) -> Iterator[tuple[int, int]]:

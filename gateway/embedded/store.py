@@ -1,7 +1,6 @@
 """The file of the embedded log: SQLite in WAL mode with synchronous=FULL, so that what was committed was fsynced.
 
-Everything here blocks and runs in a thread: one that writes, one that reads. The id of a record is its partition's id and
-its offset in one integer, so that a partition is a range of the one B-tree and appending never splits a page in the middle.
+Everything here blocks and runs in a thread: one that writes, one that reads.
 """
 
 from __future__ import annotations
@@ -9,20 +8,18 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway.embedded.batch import Batch
 from gateway.embedded.fault import InDoubtError, StoreError
 from gateway.embedded.lock import locked
 from gateway.embedded.room import Room
+from gateway.embedded.row import OVERHEAD, Held, Row, offset_of, record_id
 from gateway.embedded.schema import CHECKPOINT_BYTES, connected, prepared
-from gateway.embedded.statement import Row, chunks, runs
+from gateway.embedded.statement import chunks, runs
 
 MEMORY = ":memory:"
-OFFSET_BITS = 40
 PAGE_BYTES = 4096
-# What a record costs beyond its body, in memory or in the file, about.
-OVERHEAD = 200
 # Of the records for which there is to be room.
 PROBE_BYTES = 64 << 10
 # What stays free on the disk: enough for a transaction that lets go of many records.
@@ -31,46 +28,6 @@ SPARE_BYTES = 384 << 10
 ENDS = ""
 # What a transaction adds to the write-ahead log beside its records: two pages that it changes, about.
 COMMIT_BYTES = 8 << 10
-
-
-@dataclass(slots=True)
-class Batch:
-    """One transaction."""
-
-    partitions: list[tuple[int, str, int]] = field(default_factory=list)
-    """New ones: id, topic, number."""
-    rows: list[Row] = field(default_factory=list)
-    progress: list[tuple[str, int, int]] = field(default_factory=list)
-    """Consumer, partition's id, the offset that it goes on at."""
-    forgotten: list[int] = field(default_factory=list)
-    """The ids of records that go."""
-    ends: dict[int, int] = field(default_factory=dict)
-    """The partitions that they go from, by id, each with the offset of its next record: where it begins if none is left."""
-
-    def __bool__(self) -> bool:
-        return bool(self.rows or self.progress or self.forgotten)
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A partition as the file has it. `upto` is the size in bytes of all that it has seen."""
-
-    id: int
-    topic: str
-    number: int
-    start: int
-    next: int
-    upto: int
-
-
-def record_id(partition: int, offset: int) -> int:
-    """The id of a record."""
-    return partition << OFFSET_BITS | offset
-
-
-def offset_of(record: int) -> int:
-    """The offset in a record's id."""
-    return record & ((1 << OFFSET_BITS) - 1)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from gateway.embedded import Embedded
 from gateway.embedded.fault import StoreError
-from gateway.embedded.store import OVERHEAD, offset_of, record_id
+from gateway.embedded.row import OVERHEAD, offset_of, record_id
 from gateway.message import NO_HEADERS, Headers
 from gateway.port import Record
 from gateway.spool.file import settings

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.embedded.store import record_id
+from gateway.embedded.row import record_id
 from gateway.spool.archive import partitions, reading
 from gateway.spool.path import existing
 from gateway.spool.record import WAITING, kept_for

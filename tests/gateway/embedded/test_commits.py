@@ -8,9 +8,10 @@ import threading
 import pytest
 
 from gateway.embedded import commits as module
+from gateway.embedded.batch import Batch
 from gateway.embedded.commits import Commits
 from gateway.embedded.fault import InDoubtError, StoreError
-from gateway.embedded.store import Batch, record_id
+from gateway.embedded.row import record_id
 from gateway.embedded.topic import Partition, Topic
 from gateway.errors import BackendError, Outcome, Reason
 from gateway.message import Message

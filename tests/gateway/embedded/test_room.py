@@ -6,9 +6,11 @@ import sqlite3
 
 import pytest
 
+from gateway.embedded.batch import Batch
 from gateway.embedded.fault import StoreError
 from gateway.embedded.room import Room
-from gateway.embedded.store import Batch, Store, record_id
+from gateway.embedded.row import record_id
+from gateway.embedded.store import Store
 
 
 def batch(*offsets, size=100):
