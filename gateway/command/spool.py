@@ -16,6 +16,7 @@ from gateway.embedded.fault import StoreError
 from gateway.errors import GatewayError
 from gateway.message import JSON
 from gateway.spool.archive import Entry, Heap, drop, entries, heaps, replay
+from gateway.spool.path import existing
 from gateway.spool.record import ASIDE, WAITING
 from gateway.topic.event import plain
 from gateway.topic.log import rfc3339
@@ -27,8 +28,8 @@ SHOWN = 100
 def listed(options: argparse.Namespace) -> int:
     """Show how much waits for each backend, and what was set aside."""
     path = _path(options)
-    held = list(heaps(path))
-    aside = (entry for entry, _ in zip(entries(path, ASIDE, options.backend), range(SHOWN), strict=False))
+    held = [heap for heap in heaps(path) if options.backend in {None, heap.backend}]
+    aside = [entry for entry, _ in zip(entries(path, ASIDE, options.backend), range(SHOWN), strict=False)]
     if options.json:
         say_json({"held": [_heap(heap) for heap in held], "aside": [_told(entry) for entry in aside]})
         return OK
@@ -40,6 +41,8 @@ def listed(options: argparse.Namespace) -> int:
     for entry in aside:
         record = entry.record
         say(f"aside: {record.id} {entry.backend} {record.topic} of {rfc3339(record.timestamp)}: {record.why}")
+    if more := sum(heap.records for heap in held if heap.state == ASIDE) - len(aside):
+        say(f"aside: {more} more, all of which `polygate spool export --state {ASIDE}` prints")
     return OK
 
 
@@ -105,7 +108,11 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def _path(options: argparse.Namespace) -> str:
     said: str | None = options.path
-    return said if said is not None else load(options.config).file.spool.path
+    path = said if said is not None else load(options.config).file.spool.path
+    if not existing(path):
+        # To who looks in the wrong folder that nothing waits would be a lie.
+        raise StoreError(f"there is no spool at {Path(path).absolute()}")
+    return path
 
 
 def _heap(heap: Heap) -> dict[str, Any]:

@@ -140,7 +140,7 @@ class LocalLog:
         """The size of a record. What cannot be written is refused before its topic is made, so that it leaves nothing behind."""
         size = size_of(message)
         if size > self._max_record_bytes + OVERHEAD:
-            raise CallerError(Reason.TOO_LARGE, f"a record may have {self._max_record_bytes} bytes")
+            raise CallerError(Reason.TOO_LARGE, f"a record has {self._max_record_bytes} bytes at most")
         known = self.find(topic)
         count = len(known.partitions) if known is not None else 1
         if partition is not None and partition >= count:

@@ -81,7 +81,7 @@ class Spools:
     def admit(self, size: int) -> None:
         """Refuse a record that there is no room for."""
         if size > self._config.max_bytes:
-            raise CallerError(Reason.TOO_LARGE, f"the spool holds {self._config.max_bytes} bytes")
+            raise CallerError(Reason.TOO_LARGE, f"the spool holds {self._config.max_bytes} bytes at most")
         if self._used() + size > self._config.max_bytes:
             raise BackendError(Reason.OVERLOADED, "the spool is full", details=(RetryAfter(FULL_S),))
 

@@ -76,7 +76,7 @@ class Filter:
 
     def _body(self, body: bytes) -> Value:
         if len(body) > MAX_BODY:
-            refuse(f"a record's body may have {MAX_BODY} bytes")
+            refuse(f"a record's body has {MAX_BODY} bytes at most")
         try:
             return self._opened(body)
         except CallerError:

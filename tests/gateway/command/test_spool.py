@@ -72,9 +72,28 @@ def test_the_config_says_where_the_spool_is(path, config, capsys):
     assert "here" in capsys.readouterr().out
 
 
-def test_an_empty_spool_says_so(tmp_path, capsys):
-    assert OK == main(["spool", "list", "--path", str(tmp_path / "none.db")])
+def test_list_may_be_of_one_backend(path, capsys):
+    assert OK == main(["spool", "list", "--path", path, "--backend", "away"])
+    assert ["BACKEND", "away"] == [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+
+
+def test_list_says_how_much_it_does_not_show(path, capsys, monkeypatch):
+    monkeypatch.setattr("gateway.command.spool.SHOWN", 1)
+    assert OK == main(["spool", "list", "--path", path])
+    *_, shown, more = capsys.readouterr().out.splitlines()
+    assert "there is no such topic" in shown
+    assert "aside: 1 more, all of which `polygate spool export --state aside` prints" == more
+
+
+def test_an_empty_spool_says_so(path, capsys):
+    assert OK == main(["spool", "list", "--path", path, "--backend", "unknown"])
     assert "nothing waits, nothing was set aside" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [("list",), ("export",), ("drop", "--all"), ("replay", "--all")])
+def test_where_there_is_no_spool_nothing_is_said_of_one(tmp_path, capsys, words):
+    assert WRONG == main(["spool", *words, "--path", str(tmp_path / "none.db")])
+    assert ("", f"polygate spool: there is no spool at {tmp_path}/none.db\n") == capsys.readouterr()
 
 
 def test_export_has_a_line_for_each_record_with_its_body_as_an_event_has_it(path, capsys):
