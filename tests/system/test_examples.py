@@ -238,6 +238,46 @@ async def answers(example: Example) -> None:
 
 
 @case
+async def delivery(example: Example) -> None:
+    posted: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def hook(request: web.BaseRequest) -> web.Response:
+        posted.put_nowait(json.loads(await request.read())["data"])
+        return web.Response(status=204)
+
+    url = await example.peer(hook)
+    await example.serve(HOOKS_URL=url, HOOKS_PLAIN="true", HOOKS_SECRET=SECRET)
+    tea, two = ("--json", '{"sku": "tea"}'), ("--json", '[{"sku": "tea"}, {"sku": "milk"}]')
+    once = [await curl(example.rest("/orders/ada"), *tea, "-H", 'Idempotency-Key: "1"') for _ in range(2)]
+    assert [(201, 0, None), (201, 0, "true")] == [
+        (answer.status, answer.json["offset"], answer.headers.get("idempotency-replayed")) for answer in once
+    ]
+    for path, offsets in (("/orders/ada", [1, 2]), ("/orders/bob:all", [3, 4])):
+        told = await curl(example.rest(path), *two)
+        assert (200, offsets) == (told.status, [one["receipt"]["offset"] for one in told.json])
+    taken = [await curl(example.rest(path), *tea) for path in ("/returns", "/readings")]
+    assert [(202, "stored"), (202, "accepted")] == [(answer.status, answer.json["state"]) for answer in taken]
+    later = await curl(example.rest("/quotes"), *tea, "-H", "Prefer: respond-async", "-H", f"Callback-URL: {url}/in/ada")
+    assert (202, "accepted") == (later.status, later.json["state"])
+    quote = {"sku": "tea", "price": 9.5}
+    assert quote == (await curl(example.rest(f"{later.headers['location']}?wait=10"))).json
+    async with asyncio.timeout(20):
+        assert {"id": later.json["id"], "state": "done", "body": quote} == await posted.get()
+    async with connect(example.live("/mine/ada")) as socket:
+        events = [json.loads(await socket.recv()) for _ in range(5)]
+        assert [f"0:{number}" for number in range(1, 6)] == [event["cursor"] for event in events]
+        await socket.send(json.dumps({"ack": "0:4"}))
+    # What is acknowledged is stored though the connection ends; who comes back before that is sent it once more.
+    async with asyncio.timeout(20):
+        cursor = ""
+        while cursor != "0:5":
+            async with connect(example.live("/mine/ada")) as socket:
+                cursor = json.loads(await socket.recv())["cursor"]
+    (gone_on,) = (await curl(example.rest("/orders?start=0:4&limit=1"))).lines
+    assert ("0:5", "bob", {"customer": "bob", "sku": "milk"}) == (gone_on["cursor"], gone_on["key"], gone_on["body"])
+
+
+@case
 async def rate_limit(example: Example) -> None:
     await example.serve()
     answers = [await curl(example.rest("/stock/tea"), "-H", "X-Api-Key: one") for _ in range(4)]

@@ -15,7 +15,12 @@ from tests.gateway.description.planned import planned, references, resolved
 from tests.system.process import ROOT
 
 OFFICIAL = jsonschema_rs.validator_for(json.loads(gzip.decompress((ROOT / "tests/asyncapi/3.0.0.json.gz").read_bytes())))
-CONFIGS = [ROOT / "config/gateway.yaml", ROOT / "config/examples/kafka.yaml", ROOT / "tests/system/described/gateway.yaml"]
+CONFIGS = [
+    ROOT / "config/gateway.yaml",
+    ROOT / "config/examples/kafka.yaml",
+    ROOT / "config/examples/delivery.yaml",
+    ROOT / "tests/system/described/gateway.yaml",
+]
 
 
 def described(tmp_path, routes, **more):
