@@ -147,14 +147,12 @@ async def _answered(child: _Child, handler: Handler) -> list[Message]:
 
 def each(handler: Handler | Turn, limit: int = IN_FLIGHT) -> Handler:
     """Every message of the caller becomes an exchange of its own: up to `limit` in flight, answered in order. A failed one is
-    answered with the error, and the conversation goes on. What cannot be read ends it once all before it is answered: told
-    earlier, it would be taken for their answer.
+    answered with the error, and the conversation goes on.
     """
     turn = handler if isinstance(handler, Turn) else Turn(handler)
 
     async def run(exchange: Exchange) -> None:
         slots = asyncio.Semaphore(limit)
-        unread: GatewayError | None = None
 
         async def one(message: Message, number: int, before: asyncio.Task[None] | None) -> None:
             replies = await _answered(_Child(exchange, message, number), turn.handler)
@@ -177,11 +175,7 @@ def each(handler: Handler | Turn, limit: int = IN_FLIGHT) -> Handler:
                         last = group.create_task(one(message, number, last))
                 except EndOfMessages:
                     pass  # the group waits for those in flight
-                except GatewayError as error:
-                    unread = error  # and so it does here
         except BaseExceptionGroup as errors:
             raise first(errors) from errors
-        if unread is not None:
-            raise unread
 
     return run

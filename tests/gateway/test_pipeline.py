@@ -150,27 +150,6 @@ async def test_no_more_are_in_flight_than_the_limit():
     assert messages(3 * IN_FLIGHT) == exchange.replies
 
 
-async def test_what_cannot_be_read_ends_the_conversation_once_all_before_it_is_answered():
-    refused = asyncio.Event()
-
-    class Broken(Memory):
-        async def receive(self):
-            try:
-                return await super().receive()
-            except EndOfMessages as error:
-                refused.set()
-                raise CallerError(Reason.PROTOCOL, "no envelope") from error
-
-    async def inside(exchange):
-        await refused.wait()
-        await answer(exchange)
-
-    exchange = Broken(*messages(3), call=a_call(many=Many.BOTH))
-    with pytest.raises(CallerError, match="no envelope"):
-        await each(inside)(exchange)
-    assert messages(3) == exchange.replies
-
-
 async def test_a_message_may_have_many_answers_or_none():
     async def inside(exchange):
         message = await exchange.receive()

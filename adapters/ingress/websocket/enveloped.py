@@ -60,13 +60,26 @@ class Enveloped(Conversation):
 
     def _take(self, frame: bytes, text: bool) -> bool:  # noqa: FBT001  a callback of the wire
         """One frame. True where the inbox is full."""
+        if self.error is not None:
+            return False
         try:
             return self._taken(read(frame, text=text), text=text)
         except CallerError as error:
-            self.error = error
-            self._inbox.end(keep=False)
-            self.task.cancel()
+            self._wrong(error)
             return False
+
+    def _wrong(self, error: CallerError) -> None:
+        """A frame ends the call. Where each message is answered by itself those before it are first: told any earlier, its error
+        would be taken for the answer to one of them.
+        """
+        self.error = error
+        if self._begun.is_set() and self.call.many is Many.NEITHER:
+            self._inbox.end()
+            return
+        if self._inbox.used and self.call.many is not Many.REPLIES:
+            self.error = CallerError(error.reason, error.message, details=error.details, outcome=Outcome.UNKNOWN)
+        self._inbox.end(keep=False)
+        self.task.cancel()
 
     def _taken(self, envelope: Envelope, *, text: bool) -> bool:
         kind = envelope.kind

@@ -14,6 +14,7 @@ from adapters.websocket.envelope import END, SUBPROTOCOL, Envelope, read, write
 from gateway.errors import BackendError, CallerError, GatewayError, Reason, RpcStatus
 from gateway.exchange import EndOfMessages
 from gateway.message import JSON, PROTOBUF, Headers, Many, Message
+from gateway.pipeline import each
 from gateway.status import failure
 from tests.adapters.ingress.websocket_driver import PATH, EnvelopedDriver
 from tests.contract.driver import Driver, serving
@@ -213,6 +214,42 @@ async def test_what_is_no_envelope_or_has_no_place_ends_the_call(frames, reason,
             await talk.socket.send(frame)
         frames, closed = await talk.heard()
     assert (reason, code) == (frames[-1]["error"]["reason"], closed)
+
+
+async def test_where_each_message_is_answered_by_itself_a_wrong_frame_ends_the_call_after_those_before_it():
+    wrong = asyncio.Event()
+
+    async def handler(exchange):
+        message = await exchange.receive()
+        await wrong.wait()
+        await exchange.send(message)
+
+    async with Talk(each(handler), Many.NEITHER) as talk:
+        await talk.say(message=1)
+        await talk.say(message=2)
+        for frame in ("hello", '{"message":3}', '{"massage":4}'):
+            await talk.socket.send(frame)
+        await (await talk.socket.ping())
+        wrong.set()
+        [_, *answers, last], code = await talk.heard()
+    assert [{"message": 1}, {"message": 2}] == answers
+    assert ("malformed", "failed", 1007) == (last["error"]["reason"], last["error"]["outcome"], code)
+
+
+async def test_what_came_of_messages_before_a_wrong_frame_is_unknown_where_they_are_answered_together():
+    taken = asyncio.Event()
+
+    async def handler(exchange):
+        await exchange.receive()
+        taken.set()
+        await collect(exchange)
+
+    async with Talk(handler, Many.REQUESTS) as talk:
+        await talk.say(message=1)
+        await taken.wait()
+        await talk.socket.send("hello")
+        [last], code = await talk.heard()
+    assert ("malformed", "unknown", 1007) == (last["error"]["reason"], last["error"]["outcome"], code)
 
 
 async def test_binary_envelopes_carry_protobuf_and_are_answered_in_kind():
