@@ -15,29 +15,19 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.extensions.permessage_deflate import enable_server_permessage_deflate
 from websockets.http11 import Request, Response
 
-from adapters.grpc.timeout import NAME, seconds_of
-from adapters.ingress.websocket.enveloped import Enveloped
 from adapters.ingress.websocket.exchange import RESTART, Conversation
 from adapters.ingress.websocket.framing import Refusal, Terms
-from adapters.ingress.websocket.handshake import (
-    add_headers,
-    check,
-    headers_of,
-    refusal,
-    refusal_of_status,
-    split_target,
-    subprotocols,
-)
+from adapters.ingress.websocket.handshake import add_headers, refusal, refusal_of_status
+from adapters.ingress.websocket.opening import Opening
 from adapters.ingress.websocket.wire import Wire
 from adapters.websocket.envelope import SUBPROTOCOL
 from gateway.bind import Address, Bind
 from gateway.codec import Contract, HttpBinding
-from gateway.errors import Allowed, CallerError, GatewayError, Reason
-from gateway.exchange import Call, new_id
+from gateway.errors import CallerError, GatewayError, Reason
+from gateway.exchange import new_id
 from gateway.listener import ListenerConfig, View
-from gateway.message import BYTES, JSON, PROTOBUF, TEXT, Headers, Many
+from gateway.message import BYTES, JSON, PROTOBUF, TEXT, Many
 from gateway.part import Written
-from gateway.route import Endpoint, Found
 from gateway.task import Tasks
 from gateway.tls import ListenerTls
 
@@ -51,7 +41,7 @@ LINGER_S = 1.0
 """How long a connection beyond the limit may take to read its refusal."""
 LEAST_S = 0.1
 """What a closing handshake gets, even where the drain's time is over."""
-_ACCEPTS = {"json": JSON, "protobuf": PROTOBUF}
+_TYPES = {"json": JSON, "text": TEXT, "protobuf": PROTOBUF, "bytes": BYTES}
 
 
 # RFC 9110 5.6.2, and what a browser sends as an Origin (RFC 6454 7.1): lower case, no path. Anything else could never match.
@@ -126,17 +116,16 @@ class WebSocket:
         self._draining = False
         self._emptied = asyncio.Event()
         self._talks: dict[ServerConnection, Conversation] = {}
-        self._subprotocols = tuple(dict.fromkeys((*config.subprotocols, SUBPROTOCOL)))
-        self._types = {"json": JSON, "text": TEXT, "protobuf": PROTOBUF, "bytes": BYTES}
         self._terms = self._made_terms()
+        self._opening = Opening(view, self._terms, config.origins)
 
     def _made_terms(self) -> Terms:
         config = self._config
         # The library tells of every connection; its errors are of interest.
         wire_log.setLevel(logging.WARNING)
         return Terms(
-            text=self._types[config.text],
-            binary=self._types[config.binary],
+            text=_TYPES[config.text],
+            binary=_TYPES[config.binary],
             max_size=int(config.max_message),
             max_queue=config.max_queue,
             write_limit=int(config.write_limit),
@@ -145,7 +134,7 @@ class WebSocket:
             ping_interval=config.ping_interval,
             ping_timeout=config.ping_timeout,
             extensions=enable_server_permessage_deflate(None) if config.compression == "deflate" else (),
-            subprotocols=self._subprotocols,
+            subprotocols=tuple(dict.fromkeys((*config.subprotocols, SUBPROTOCOL))),
             refuse=refusal_of_status,
             logger=wire_log,
         )
@@ -220,7 +209,9 @@ class WebSocket:
             await self._view.admission.turn()
         except CallerError as late:
             return refusal(late, new_id())
-        talk = self._start(wire, request)
+        talk, handler = self._opening.talk(wire, request)
+        self._talks[wire] = talk
+        talk.start(handler, self._tasks)
         error = await self._verdict(talk, wire)
         if wire.protocol.eof_sent:
             # The caller went wrong, or away, in the meantime; there is nothing left to answer.
@@ -231,56 +222,6 @@ class WebSocket:
         if request.method == "HEAD":
             answer.body = b""
         return answer
-
-    def _start(self, wire: Wire, request: Request) -> Conversation:
-        found: Found | None = None
-        target = request.path.partition("?")[0]
-        headers = headers_of(request)
-        query: tuple[tuple[str, str], ...] = ()
-        seconds: float | None = None
-        try:
-            check(request, self._config.origins)
-            target, query = split_target(request.path)
-            seconds = seconds_of(headers.get(NAME))
-            found = self._view.find("websocket", target, headers, query)
-            endpoint = found.endpoint
-        except GatewayError as error:
-            endpoint = self._view.refuse("websocket", error)
-        agreed = ""
-        if found is not None and found.error is None:
-            offered = subprotocols(Headers((name.lower(), value) for name, value in request.headers.raw_items()))
-            agreed = next((name for name in self._subprotocols if name in offered), "")
-            endpoint = self._speaking(endpoint, agreed)
-        deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
-        call = Call(
-            id=new_id(),
-            protocol="websocket",
-            target=target,
-            headers=headers,
-            params=found.params if found else {},
-            query=query,
-            many=endpoint.many if agreed == SUBPROTOCOL else Many.BOTH,
-            deadline=deadline,
-            expires=deadline,
-            peer=str(wire.remote_address[0]) if wire.remote_address else "",
-            accepts=_ACCEPTS.get(agreed, ""),
-        )
-        talk = self._talks[wire] = self._talk(wire, call, agreed)
-        talk.start(endpoint.handler, self._tasks)
-        return talk
-
-    def _talk(self, wire: Wire, call: Call, agreed: str) -> Conversation:
-        config = self._config
-        if agreed == SUBPROTOCOL:
-            return Enveloped(wire, call, self._types[config.binary], config.open_timeout, config.close_timeout)
-        return Conversation(wire, call, config.close_timeout)
-
-    def _speaking(self, endpoint: Endpoint, agreed: str) -> Endpoint:
-        """The endpoint, unless it cannot be called by what was agreed on."""
-        if endpoint.many is not Many.REQUESTS or agreed == SUBPROTOCOL:
-            return endpoint
-        text = f"this method replies once all requests are sent, which a WebSocket can say by the subprotocol {SUBPROTOCOL} alone"
-        return self._view.refuse("websocket", CallerError(Reason.UPGRADE_REQUIRED, text, details=(Allowed((SUBPROTOCOL,)),)))
 
     async def _verdict(self, talk: Conversation, wire: Wire) -> GatewayError | None:
         """Why the handler refuses; None where it accepts."""
