@@ -178,6 +178,7 @@ class Plan:
             route.to.backend,
             route.to.awaited,
             self._batch(route, binding, run, lambda: conversation(policies, answerable(inner)), inside),
+            binding.each,
         )
         return endpoint, ready
 

@@ -72,6 +72,8 @@ class Endpoint:
     """Its one reply may be waited for as an event stream."""
     batch: Batch | None = None
     """For requests that hold many messages; None where one is all that there may be."""
+    each: bool = False
+    """Every message is an exchange of its own (see `Call.each`)."""
 
 
 def refusal(error: GatewayError) -> Handler:

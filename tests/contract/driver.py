@@ -107,9 +107,9 @@ class Driver(ABC):
                 return replace(end.answer, bodies=tuple(bodies))
 
 
-def serving(handler: Handler, many: Many = Many.NEITHER) -> View:
+def serving(handler: Handler, many: Many = Many.NEITHER, *, each: bool = False) -> View:
     """A view in which every target is `handler`."""
-    endpoint = Endpoint("route", answerable(handler), many)
+    endpoint = Endpoint("route", answerable(handler), many, each=each)
     return View(find=lambda *_asked: Found(endpoint))
 
 

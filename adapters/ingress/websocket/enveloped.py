@@ -73,7 +73,7 @@ class Enveloped(Conversation):
         would be taken for the answer to one of them.
         """
         self.error = error
-        if self._begun.is_set() and self.call.many is Many.NEITHER:
+        if self._begun.is_set() and self.call.each:
             self._inbox.end()
             return
         if self._inbox.used and self.call.many is not Many.REPLIES:

@@ -63,6 +63,7 @@ class Opening:
             expires=deadline,
             peer=str(wire.remote_address[0]) if wire.remote_address else "",
             accepts=_ACCEPTS.get(agreed, ""),
+            each=endpoint.each,
         )
         terms = self._terms
         if agreed == SUBPROTOCOL:

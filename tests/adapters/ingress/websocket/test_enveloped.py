@@ -14,7 +14,7 @@ from adapters.websocket.envelope import END, SUBPROTOCOL, Envelope, read, write
 from gateway.errors import BackendError, CallerError, GatewayError, Reason, RpcStatus
 from gateway.exchange import EndOfMessages
 from gateway.message import JSON, PROTOBUF, Headers, Many, Message
-from gateway.pipeline import each
+from gateway.pipeline import conversation
 from gateway.status import failure
 from tests.adapters.ingress.websocket_driver import PATH, EnvelopedDriver
 from tests.contract.driver import Driver, serving
@@ -30,9 +30,9 @@ class TestContract(IngressContract):
 class Talk:
     """A listener and one caller of it."""
 
-    def __init__(self, handler, many=Many.BOTH, **settings) -> None:
+    def __init__(self, handler, many=Many.BOTH, *, each=False, **settings) -> None:
         self._config = Config.model_validate({"kind": "websocket", "bind": "127.0.0.1:0", **settings})
-        self._view = serving(handler, many)
+        self._view = serving(handler, many, each=each)
 
     async def __aenter__(self):
         self._serving = self._config.build("live", self._view).serving()
@@ -224,7 +224,7 @@ async def test_where_each_message_is_answered_by_itself_a_wrong_frame_ends_the_c
         await wrong.wait()
         await exchange.send(message)
 
-    async with Talk(each(handler), Many.NEITHER) as talk:
+    async with Talk(conversation([], handler), each=True) as talk:
         await talk.say(message=1)
         await talk.say(message=2)
         for frame in ("hello", '{"message":3}', '{"massage":4}'):
