@@ -6,13 +6,12 @@ import json
 from collections.abc import Mapping
 
 from gateway.binding import Binding, PlannedRoute
-from gateway.description import content, later, problem
+from gateway.description import content, key, later, problem
 from gateway.message import JSON, PROBLEM
 from gateway.schema import Schema, Schemas
 from gateway.template import Template
 from gateway.topic.ask import AskTo
 from gateway.topic.filter import Filter
-from gateway.topic.idempotency import HEADER
 from gateway.topic.publish import PublishTo
 from gateway.topic.result import ResultsOf
 from gateway.topic.tail import TailTo
@@ -36,12 +35,7 @@ def asked(schemas: Schemas, route: PlannedRoute, binding: Binding) -> dict[str, 
     to = route.to
     if isinstance(to, TailTo):
         return {"follow": _message(_follow(to), "Said at any time while events are sent.")}
-    told = _message(content.taken(schemas, route, binding))
-    if isinstance(to, PublishTo) and to.idempotency is not None:
-        text = "In an envelope before the message, or the call's own: messages with the same one are written once."
-        key: Schema = {"type": "string", "description": text}
-        told["headers"] = {"type": "object", "properties": {HEADER: key}}
-    return {"request": told}
+    return {"request": {**_message(content.taken(schemas, route, binding)), **key.of_message(route)}}
 
 
 def answered(schemas: Schemas, route: PlannedRoute, binding: Binding) -> dict[str, Schema]:

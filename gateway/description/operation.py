@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from gateway.binding import Binding, PlannedRoute
-from gateway.description import content, later, path, problem
+from gateway.description import content, key, later, path, problem
 from gateway.description.either import either
 from gateway.message import JSON, Many
 from gateway.plan import Plan
@@ -52,7 +52,7 @@ def operation(parts: Parts, group: Sequence[Served]) -> Schema:
 
 def _one(parts: Parts, route: PlannedRoute, binding: Binding, told: path.Told) -> Schema:
     schemas = parts.schemas
-    parameters = [*path.parameters(told, _leaves(schemas, route)), *_query(schemas, route, binding), *_key(route)]
+    parameters = [*path.parameters(told, _leaves(schemas, route)), *_query(schemas, route, binding), *key.parameters(route)]
     parameters += later.parameters(route)
     body = content.request(parts.plan, schemas, route, binding)
     found: Schema = {**_text(parts, route), "responses": _successes(parts, route, binding)}
@@ -102,9 +102,6 @@ def _parameter(leaf: Leaf) -> Schema:
 def _published(parts: Parts, route: PlannedRoute, to: PublishTo, headers: Schema, found: Schema) -> Schema:
     """What a publish may answer: by when it answers, and to how many messages."""
     told: Schema = {}
-    if to.idempotency is not None:
-        said = "It is the answer to an earlier call with the same key."
-        headers = {**headers, "idempotency-replayed": {"description": said, "schema": {"type": "string", "const": "true"}}}
     if content.takes_batches(route):
         text = "What became of each message, in order." if not to.atomic else "All messages were published as one."
         told["200"] = {"description": text, "headers": headers, "content": content.batch(parts.schemas)}
@@ -117,19 +114,8 @@ def _published(parts: Parts, route: PlannedRoute, to: PublishTo, headers: Schema
     return told
 
 
-def _key(route: PlannedRoute) -> list[Schema]:
-    """The header that says that a call is the same as one before."""
-    to = route.to
-    if not isinstance(to, PublishTo) or to.idempotency is None:
-        return []
-    text = "A string in double quotes, of the caller's choice: calls with the same one are done once."
-    schema: Schema = {"type": "string", "pattern": r'^"[ !#-\[\]-~]{1,255}"$'}
-    required = {"required": True} if to.idempotency.required else {}
-    return [{"name": "Idempotency-Key", "in": "header", "description": text, **required, "schema": schema}]
-
-
 def _successes(parts: Parts, route: PlannedRoute, binding: Binding) -> Schema:
-    headers: Schema = {"x-request-id": {"$ref": "#/components/headers/x-request-id"}}
+    headers: Schema = {"x-request-id": {"$ref": "#/components/headers/x-request-id"}, **key.replayed(route)}
     found = content.reply(parts.plan, parts.schemas, route, binding)
     if isinstance(route.to, PublishTo):
         return _published(parts, route, route.to, headers, found)

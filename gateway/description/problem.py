@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
 from gateway.binding import Binding, PlannedRoute
+from gateway.description.key import keys
 from gateway.errors import Outcome, Reason
 from gateway.message import PROBLEM
 from gateway.schema import Schema, Schemas
 from gateway.status import TABLE, Code
-from gateway.topic.publish import PublishTo
 
 _BACKEND = tuple(reason for reason in Reason if reason.value.startswith("backend_"))
 _LOG = (
@@ -90,7 +90,7 @@ def reasons(route: PlannedRoute, binding: Binding, *, optional: bool) -> Iterato
     yield from OF_VERB[route.to.verb]
     for policy in binding.policies:
         yield from policy.refuses
-    if isinstance(route.to, PublishTo) and route.to.idempotency is not None:
+    if keys(route) is not None:
         yield Reason.INVALID  # a key that was used for another message
     yield Reason.UNACCEPTABLE
     if optional:

@@ -52,7 +52,7 @@ class Topics:
         if isinstance(spec, PublishTo):
             return publish(self._log, target, spec, self._tasks)
         if isinstance(spec, AskTo):
-            return ask(self._replies, self._later, target, spec)
+            return ask(self._replies, self._later, target, spec, self._tasks)
         if isinstance(spec, ResultsOf):
             return results(target, spec)
         if isinstance(spec, TailTo):

@@ -27,7 +27,9 @@ _ESCAPED = re.compile(r"\\(.)")
 
 
 class Idempotency(Part):
-    """What becomes of calls with one Idempotency-Key: inside the window one record is written, and all get its receipt."""
+    """What becomes of calls with one Idempotency-Key: inside the window one record is written, and all get its receipt or, where
+    it is a question, the reply to it.
+    """
 
     window: float = Field(default=86_400.0, ge=1, le=366 * 86_400)
     """For how many seconds a key is known."""

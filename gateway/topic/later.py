@@ -89,8 +89,8 @@ class Keeper:
 
     # For those who ask and those who fetch
 
-    async def pending(self, key: str, asked: str, keep: float) -> bytes:
-        """Put a question into the state, before it is asked. Returns what stands there. BackendError, if so nothing does."""
+    async def pending(self, key: str, asked: str, keep: float) -> None:
+        """Put a question into the state, before it is asked. BackendError, if so nothing stands there."""
         if self._at is None:
             try:
                 async with asyncio.timeout(BACKOFF_S[1]):
@@ -99,7 +99,6 @@ class Keeper:
                 raise BackendError(Reason.UNREACHABLE, "the topic of the replies cannot be read at present") from error
         kept = Pending(asked, self._topic, cursor_of(self._at or {}), keep).written()
         await self.state.put(self._name(key), kept, keep)
-        return kept
 
     async def withdrawn(self, key: str) -> None:
         """The question was not asked."""
@@ -108,7 +107,7 @@ class Keeper:
         except GatewayError as error:
             log.warning("a question that was not asked stays pending until its time is over: %s", error.message)
 
-    async def answered(self, key: str, known: bytes, until: float) -> Answer | None:
+    async def answered(self, key: str, until: float) -> Answer | None:
         """The answer, if it comes before a time of the event loop, and before the gateway stops: another one can then be asked
         for it. Raises nothing: the question has been asked.
         """
@@ -116,8 +115,8 @@ class Keeper:
         try:
             async with asyncio.timeout_at(until):
                 kept = await self.state.get(name)
-                if kept == known:
-                    kept = await self.state.changed(name, known)
+                if kept is not None and isinstance(read(kept), Pending):
+                    kept = await self.state.changed(name, kept)
         except TimeoutError:
             return None
         except asyncio.CancelledError as error:

@@ -263,6 +263,10 @@ async def delivery(example: Example) -> None:
     assert quote == (await curl(example.rest(f"{later.headers['location']}?wait=10"))).json
     async with asyncio.timeout(20):
         assert {"id": later.json["id"], "state": "done", "body": quote} == await posted.get()
+    keyed = [await curl(example.rest("/quotes"), *tea, "-H", 'Idempotency-Key: "1"') for _ in range(2)]
+    assert [(quote, None), (quote, "true")] == [(answer.json, answer.headers.get("idempotency-replayed")) for answer in keyed]
+    other = await curl(example.rest("/quotes"), "--json", '{"sku": "milk"}', "-H", 'Idempotency-Key: "1"')
+    assert (422, "invalid") == (other.status, other.json["reason"])
     async with connect(example.live("/mine/ada")) as socket:
         events = [json.loads(await socket.recv()) for _ in range(5)]
         assert [f"0:{number}" for number in range(1, 6)] == [event["cursor"] for event in events]
