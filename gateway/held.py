@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from gateway.bind import Address, Listen, split_bind
-from gateway.inside import Inside
+from gateway.inside import Users
 from gateway.kept import Kept
 from gateway.listener import View
 from gateway.port import Backend
@@ -50,16 +50,7 @@ class HeldBackend(Held):
     backend: Backend
     owned: str | None = None
     """See `BackendConfig.owns`."""
-    others: list[Inside] = field(default_factory=list)
-    """Exchanges that go on though their routes are gone, or are others by now."""
-
-    async def empty(self, until: float) -> None:
-        """Wait until nobody uses it, or end them by then."""
-        await asyncio.gather(*(one.leave(until) for one in self.others))
-
-    def note(self, insides: Iterable[Inside]) -> None:
-        """Know of exchanges that go on."""
-        self.others = [one for one in (*self.others, *insides) if one.running]
+    users: Users = field(default_factory=Users)
 
 
 @dataclass(slots=True, eq=False)
@@ -110,8 +101,6 @@ class Gone:
     listeners: Sequence[HeldListener]
     backends: Sequence[HeldBackend]
     kept: Sequence[HeldKept]
-    insides: Sequence[Inside]
-    """The exchanges of routes that are gone, or are others by now."""
 
     def __bool__(self) -> bool:
         return bool(self.listeners or self.backends or self.kept)
@@ -120,7 +109,7 @@ class Gone:
         """Let it go once nobody uses it, in so many seconds at the latest: who calls before what is called."""
         until = asyncio.get_running_loop().time() + seconds
         await asyncio.gather(*(one.leave(until) for one in self.listeners))
-        users = self.insides if self.kept else ()
-        await asyncio.gather(*(one.empty(until) for one in self.backends), *(one.empty(until) for one in users))
+        users = (*(one.users for one in self.backends), *(user for one in self.kept for user in one.kept.users()))
+        await asyncio.gather(*(one.leave(until) for one in users))
         await asyncio.gather(*(one.close() for one in self.kept))
         await asyncio.gather(*(one.close() for one in self.backends))

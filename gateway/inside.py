@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -66,3 +67,18 @@ class Inside:
         if task is not None and task in self.running and task not in self._ended:
             self._ended.add(task)
             task.cancel(Reason.OVERLOADED)
+
+
+class Users:
+    """Exchanges that go on with a part though their routes are gone, or are others by now."""
+
+    def __init__(self) -> None:
+        self._insides: list[Inside] = []
+
+    def note(self, insides: Iterable[Inside]) -> None:
+        """Know of some."""
+        self._insides = [one for one in (*self._insides, *insides) if one.running]
+
+    async def leave(self, until: float) -> None:
+        """Wait until all have ended, or end them by then."""
+        await asyncio.gather(*(one.leave(until) for one in self._insides))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Generic, Self, TypeVar, cast
 
 from gateway.embedded import Embedded, Settings
 from gateway.file import FileConfig, StateConfig
+from gateway.inside import Inside, Users
 from gateway.port import Backend, Source
 from gateway.spool import Spools
 from gateway.spool.path import existing
@@ -32,6 +33,7 @@ class _Open(Generic[T]):
     says: object
     part: T
     stack: AsyncExitStack
+    users: Users = field(default_factory=Users)
 
 
 class Kept:
@@ -94,6 +96,16 @@ class Kept:
         shared = [opened for opened in self._own if opened in {after.state, after.spools}]
         self._own = [opened for opened in self._own if opened not in shared]
         after._own[:0] = shared
+
+    def note(self, target: Target, insides: Sequence[Inside]) -> None:
+        """Know of exchanges that go on with what a target was given."""
+        for opened, given in ((self.state, target.state), (self.spools, target.spool)):
+            if opened is not None and given is not None:
+                opened.users.note(insides)
+
+    def users(self) -> Sequence[Users]:
+        """Who goes on with what leaves with this one."""
+        return [opened.users for opened in self._own]
 
     def given(self, target: Target) -> Target:
         """A target with what it needs."""

@@ -220,13 +220,12 @@ class Gateway:
             for turn, handler in one.turns.values():
                 turn.handler = handler
         staying = set(new.insides())
-        going_on: list[Inside] = []
         for was in old.served.values():
             insides = [one for one in was.insides() if one not in staying]
+            old.kept.kept.note(was.target, insides)
             for held in old.backends.values():
                 if held.backend in {was.backend, *was.others}:
-                    held.note(insides)
-            going_on += insides
+                    held.users.note(insides)
         self.view.addresses.clear()
         self.view.addresses.update({name: one.address for name, one in new.listeners.items() if one.address is not None})
         # Who has a connection to a listener that leaves may call once more.
@@ -236,7 +235,7 @@ class Gateway:
                 setattr(view, name, getattr(shown, name))
         kept = [] if old.kept is new.kept else [old.kept]
         old.kept.kept.hand_over(new.kept.kept)
-        gone = Gone(missing(old.listeners, new.listeners), missing(old.backends, new.backends), kept, going_on)
+        gone = Gone(missing(old.listeners, new.listeners), missing(old.backends, new.backends), kept)
         seconds, self.plan = self.plan.config.file.drain.seconds, plan
         if gone:
             task = self._tasks.spawn(gone.leave(seconds), "what a reload has no more use for")

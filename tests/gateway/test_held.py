@@ -77,6 +77,6 @@ async def test_who_uses_a_backend_that_leaves_is_told_so_though_what_is_kept_lea
     async with Tasks() as tasks, asyncio.timeout(60):
         tasks.spawn(stream(), "a stream")
         await asyncio.sleep(0)
-        backend.note([inside])
-        await Gone([], [backend], [kept], [inside]).leave(3600)
+        backend.users.note([inside])
+        await Gone([], [backend], [kept]).leave(3600)
     assert ["stream", "state", "log"] == left
