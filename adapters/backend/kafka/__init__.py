@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator
 
-from adapters.backend.kafka.cluster import EARLIEST, LATEST, NONE, Cluster
+from adapters.backend.kafka.catalog import EARLIEST, LATEST, NONE
+from adapters.backend.kafka.cluster import Cluster
 from adapters.backend.kafka.compacted import make_compacted
 from adapters.backend.kafka.group import Member
 from adapters.backend.kafka.pool import Transactions
@@ -218,7 +219,7 @@ class Kafka:
         with translating((TimeoutError, Reason.UNREACHABLE, "the broker did not answer in time"), *TROUBLES):
             async with asyncio.timeout(self._settings.request_s):
                 await self._cluster.tried.wait()
-                return await self._cluster.offsets(topic, when)
+                return await self._cluster.topics.offsets(topic, when)
 
     async def make_compacted(self, topic: str, seconds: float) -> None:
         with translating((TimeoutError, Reason.UNREACHABLE, "the broker did not answer in time"), *TROUBLES):

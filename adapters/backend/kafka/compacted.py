@@ -14,7 +14,7 @@ FOR_EVER = -1
 async def make_compacted(cluster: Cluster, topic: str, seconds: float) -> None:
     """See `Log.make_compacted`. Old records go by compaction, and by age once nothing in them can count any more."""
     keep = int(seconds * 1000)
-    if not await cluster.has(topic):
+    if not await cluster.topics.has(topic):
         settings = {
             "cleanup.policy": "compact,delete",
             "retention.ms": str(keep),
@@ -22,11 +22,11 @@ async def make_compacted(cluster: Cluster, topic: str, seconds: float) -> None:
             "segment.ms": str(min(DAY_MS, max(HOUR_MS, keep // 4))),
             "segment.bytes": str(64 << 20),
         }
-        await cluster.make(topic, 1, min(REPLICATION, cluster.size), settings)
-    partitions = await cluster.leaders(topic)
+        await cluster.topics.make(topic, 1, min(REPLICATION, cluster.size), settings)
+    partitions = await cluster.topics.leaders(topic)
     if len(partitions) > 1:
         raise not_compacted(f"it has {len(partitions)} partitions")
-    said = await cluster.config(topic)
+    said = await cluster.topics.config(topic)
     policy = {one.strip() for one in (said.get("cleanup.policy") or "").split(",")}
     if "compact" not in policy:
         raise not_compacted("its cleanup.policy is not compact")

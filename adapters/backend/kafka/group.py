@@ -13,7 +13,8 @@ from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition, errors
 
-from adapters.backend.kafka.cluster import EARLIEST, LATEST, Cluster
+from adapters.backend.kafka.catalog import EARLIEST, LATEST
+from adapters.backend.kafka.cluster import Cluster
 from adapters.backend.kafka.mark import mark, marked
 from adapters.backend.kafka.record import record_of
 from adapters.backend.kafka.sticky import sticky
@@ -105,7 +106,7 @@ class Term:
             await asyncio.sleep(LAG_S)
 
     async def _measure_topic(self, topic: str) -> None:
-        ends = await self._cluster.offsets(topic, LATEST)
+        ends = await self._cluster.topics.offsets(topic, LATEST)
         for one, delivery in self._deliveries.items():
             if one.topic == topic and one.partition in ends:
                 first = delivery.first
@@ -192,7 +193,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
                 await self._cluster.up.wait()
                 async with asyncio.timeout(self._settings.start_s):
                     for topic in self._subscription.topics:
-                        await self._cluster.leaders(topic)
+                        await self._cluster.topics.leaders(topic)
                 await self._consume()
             except (*AWAY, GatewayError) as error:
                 log.warning("group %s waits %.1f s: %r", self._subscription.group, pause, error)
@@ -271,7 +272,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
         """What the group has committed of these. What retention has taken since is counted."""
         # The library's own `committed` leaves out what is said with an offset.
         found = await consumer._coordinator.fetch_committed_offsets(assigned)  # noqa: SLF001
-        starts = {topic: await self._cluster.offsets(topic, EARLIEST) for topic in {one.topic for one in found}}
+        starts = {topic: await self._cluster.topics.offsets(topic, EARLIEST) for topic in {one.topic for one in found}}
         for one, committed in found.items():
             dropped = starts[one.topic].get(one.partition, 0) - committed.offset
             if dropped > 0:

@@ -14,7 +14,8 @@ from typing import Self
 
 from aiokafka import errors
 
-from adapters.backend.kafka.cluster import Cluster, Leaders
+from adapters.backend.kafka.catalog import Leaders
+from adapters.backend.kafka.cluster import Cluster
 from adapters.backend.kafka.courier import Couriers, pause
 from adapters.backend.kafka.record import HEADER_OVERHEAD, RECORD_OVERHEAD
 from adapters.backend.kafka.sending import Budget, Door, Lane, Lanes, Sending, chosen_by, milliseconds
@@ -112,11 +113,11 @@ class Writer:
 
     async def _look(self, topic: str) -> bool:
         """See where a topic's partitions are; whether each of them can be written now."""
-        self._cluster.forget(topic)
+        self._cluster.topics.forget(topic)
         try:
             with translating(*TROUBLES):
                 async with asyncio.timeout(self._settings.request_s):
-                    lanes = self._lead(topic, await self._cluster.leaders(topic))
+                    lanes = self._lead(topic, await self._cluster.topics.leaders(topic))
                     await self._measure(topic, lanes)
         except BackendError as error:
             if error.reason is not Reason.REFUSED or topic not in self._lanes or not self._cluster.up.is_set():
@@ -129,7 +130,7 @@ class Writer:
         """Find out how large a record of a topic may be. Compressed, one that is larger may fit."""
         if self._settings.compression is None:
             with suppress(errors.KafkaError):  # who may not ask is told by the broker once that has the record
-                told = (await self._cluster.config(topic)).get("max.message.bytes")
+                told = (await self._cluster.topics.config(topic)).get("max.message.bytes")
                 lanes.largest = int(told) if told else None
 
     def _lead(self, topic: str, leaders: Leaders) -> Lanes:
@@ -167,7 +168,7 @@ class Writer:
                     if lanes is None:
                         self._cluster.refuse()
                         with translating(*TROUBLES):
-                            lanes = self._lead(topic, await self._cluster.leaders(topic))
+                            lanes = self._lead(topic, await self._cluster.topics.leaders(topic))
                     return lanes
         except TimeoutError as error:
             raise BackendError(Reason.UNREACHABLE, "the broker did not say in time where to write") from error

@@ -89,9 +89,9 @@ class KafkaReader:
         if consumer._fetcher.error_future.done():  # noqa: SLF001  a consumer whose fetcher has died waits in silence
             raise BackendError(Reason.UNREACHABLE, "the reader broke and must be opened anew")
         if self._cluster.up.is_set() and consumer.partitions_for_topic(self._topic) is None:
-            self._cluster.forget(self._topic)
+            self._cluster.topics.forget(self._topic)
             async with asyncio.timeout(WAIT_MS / 1000):
-                await self._cluster.leaders(self._topic)
+                await self._cluster.topics.leaders(self._topic)
 
 
 class Readers:

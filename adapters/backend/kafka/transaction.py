@@ -16,7 +16,8 @@ from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.transaction import AddPartitionsToTxnRequest, EndTxnRequest, InitProducerIdRequest
 
 from adapters.backend.kafka.batch import NO_ANSWER, Batch, produced
-from adapters.backend.kafka.cluster import Cluster, Leaders
+from adapters.backend.kafka.catalog import Leaders
+from adapters.backend.kafka.cluster import Cluster
 from adapters.backend.kafka.sending import Identity, Sending, chosen_by
 from adapters.backend.kafka.wire import Settings
 from gateway.errors import BackendError, Reason
@@ -98,7 +99,7 @@ class Producer:
             await self._pardon(error)
 
     async def _partition(self, post: Post) -> tuple[str, int]:
-        leaders: Leaders = await self._cluster.leaders(post.topic)
+        leaders: Leaders = await self._cluster.topics.leaders(post.topic)
         if post.partition is not None and post.partition >= len(leaders):
             raise no_partition(len(leaders))
         if post.partition is not None:
@@ -136,7 +137,7 @@ class Producer:
                 compression=self._settings.compression,
                 transactional=True,
             )
-            by_leader.setdefault((await self._cluster.leaders(topic))[partition], []).append(batch)
+            by_leader.setdefault((await self._cluster.topics.leaders(topic))[partition], []).append(batch)
         for leader, batches in by_leader.items():
             if leader not in self._cluster.here:
                 raise BackendError(Reason.UNREACHABLE, "the broker of this partition cannot be reached")
@@ -145,7 +146,7 @@ class Producer:
                 at = (batch.topic, batch.partition)
                 answer = answers.get(at, NO_ANSWER)
                 if answer.error is not errors.NoError:
-                    self._cluster.forget(batch.topic)
+                    self._cluster.topics.forget(batch.topic)
                     raise Refused(answer.error)
                 self._sequences[at] = batch.following
                 for offset, one in enumerate(batch.records, answer.offset):

@@ -215,8 +215,8 @@ def three(_three: ScriptBroker) -> Iterator[ScriptBroker]:
 
 async def led(log: Kafka, topic: str) -> dict[int, int]:
     """Who leads each partition of a topic."""
-    log._cluster.forget(topic)
-    return dict(await log._cluster.leaders(topic))
+    log._cluster.topics.forget(topic)
+    return dict(await log._cluster.topics.leaders(topic))
 
 
 async def spread(log: Kafka) -> tuple[str, dict[int, int]]:
