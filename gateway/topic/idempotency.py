@@ -70,14 +70,15 @@ Keyed = Callable[[Call, Message], str | None]
 
 
 def keyed(target: Target, spec: Idempotency) -> Keyed:
-    """Where the messages of a route have their keys: in their own headers; in the call's, each with its number in the call; or
-    where the route says. A call that is made of a record has that one's place.
+    """Where the messages of a route have their keys: in their own headers; in the call's, each after the first with its number in
+    the call; or where the route says. A call that is made of a record has that one's place.
     """
     template = None if spec.key is None else Template(spec.key)
 
     def key(call: Call, message: Message) -> str | None:
         found = given(message.headers)
-        if found is None and (found := given(call.headers)) is not None and call.number:
+        if found is None and (found := given(call.headers)) is not None and call.number > 1:
+            # A message that comes again may be the first of its call now, whose headers are then its own.
             found = f"{found}\0{call.number}"
         if found is None and template is not None:
             found = template.render(call.params, lambda: target.fields(message.body))

@@ -87,11 +87,17 @@ async def test_a_key_is_one_record_over_a_websocket_in_an_envelope_or_in_the_mes
                 while "message" not in (told := json.loads(await socket.recv())):
                     assert "headers" in told
                 offsets.append(told["message"]["offset"])
+        async with connect(gateway.url("live", "/things"), subprotocols=["polygate.v1"], proxy=None) as socket:
+            # Whose connection broke comes again with what was not answered: its key is in the first frame now.
+            await socket.send(json.dumps({"headers": {"idempotency-key": "b"}}))
+            await socket.send(json.dumps({"message": {"id": "same"}}))
+            assert "headers" in json.loads(await socket.recv())
+            offsets.append(json.loads(await socket.recv())["message"]["offset"])
         async with connect(gateway.url("live", "/things"), proxy=None) as socket:
             for number in (1, 1, 2, 1):
                 await socket.send(json.dumps({"id": f"t{number}"}))
                 offsets.append(json.loads(await socket.recv())["offset"])
-        assert [0, 1, 0, 2, 2, 3, 2] == offsets
+        assert [0, 1, 0, 1, 2, 2, 3, 2] == offsets
         assert ["same", "same", "t1", "t2"] == [body["id"] for body in await held(gateway, "things")]
 
 

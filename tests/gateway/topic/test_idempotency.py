@@ -70,8 +70,14 @@ def test_the_same_key_in_quotes_or_bare_is_the_same():
 
 
 def test_each_message_of_a_conversation_has_a_key_of_its_own_by_its_number():
-    keys = {key_of()(call("a", number=number), MESSAGE) for number in (0, 1, 2)}
+    keys = {key_of()(call("a", number=number), MESSAGE) for number in (1, 2, 3)}
     assert 3 == len(keys)
+
+
+def test_a_message_that_comes_again_as_the_first_of_another_call_or_as_the_only_one_has_the_same_key():
+    message = Message(MESSAGE.body, headers=Headers(((HEADER, "a"),)))
+    again = {key_of()(call("a", number=1), MESSAGE), key_of()(call("a"), MESSAGE)}
+    assert {key_of()(call("b", number=7), message)} == again
 
 
 def test_a_messages_own_key_goes_before_that_of_its_call():
