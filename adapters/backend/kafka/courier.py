@@ -1,43 +1,32 @@
 """What carries records to the brokers: one courier for each, with one request under way at a time.
 
 A record is handed over only when its request goes out; what comes meanwhile goes with the next. So while a broker is slow or
-away, records stay in our own queue, from which they can be withdrawn. A batch that may have been written is sent again as it was,
-under the same number, until a broker says what became of it; one that certainly was not is made anew of what still waits.
+away, records stay in our own queue, from which they can be withdrawn.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable
 from typing import Self
 
 from aiokafka import errors
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
-from adapters.backend.kafka.batch import AGAIN, DOUBT, LOST, NO_ANSWER, OF_ONE, SILENT, TOO_LARGE, Answer, Batch, produced
+from adapters.backend.kafka.batch import NO_ANSWER, Batch, produced
 from adapters.backend.kafka.cluster import Cluster
-from adapters.backend.kafka.sending import Budget, Identity, Lane, Sending
-from adapters.backend.kafka.wire import AWAY, BACKOFF_S, TROUBLES, Settings
-from gateway.errors import BackendError, CallerError, GatewayError, Outcome, Reason, translating
-from gateway.metric import Counter
+from adapters.backend.kafka.sending import Budget, Identity, Lane
+from adapters.backend.kafka.settlement import Settlement
+from adapters.backend.kafka.wire import AWAY, TROUBLES, Settings, pause
+from gateway.errors import BackendError, GatewayError, Outcome, Reason, translating
 from gateway.task import Tasks
-from gateway.topic.log import Place
 
 log = logging.getLogger("polygate")
 
 # A broker takes a hundred times as much (socket.request.max.bytes), but answers each request as a whole.
 REQUEST_BYTES = 8 << 20
 NO_TIMEOUT = (1 << 31) - 1
-
-LATE = Counter(
-    "polygate_records_late",
-    "Records that were told unknown, or whose caller had gone, by what became of them: acknowledged, failed, or lost to sight.",
-    "backend",
-    "fate",
-)
-REPLACED = Counter("polygate_producers_replaced", "Producers that had lost their place in a broker's sequence.", "backend")
 
 
 class Courier:
@@ -57,6 +46,7 @@ class Couriers:
         self._cluster = cluster
         self._budget = budget
         self._stale = stale
+        self._settlement = Settlement(settings.name, budget, stale, self.offer, self._disown)
         self._tasks = Tasks()
         self._couriers: dict[int, Courier] = {}
         self._identity: Identity | None = None
@@ -76,7 +66,7 @@ class Couriers:
         if self._closed:
             return
         if lane.trouble is not None and lane.batch is not None:
-            self._lost(lane, lane.batch)
+            self._settlement.lost(lane, lane.batch)
             return
         lane.busy = True
         courier = self._couriers.get(lane.leader)
@@ -109,7 +99,7 @@ class Couriers:
             del courier.lanes[lane]
             lane.busy = False
             if lane.batch is not None:
-                self._lost(lane, lane.batch)
+                self._settlement.lost(lane, lane.batch)
 
     async def identified(self) -> Identity:
         """Who we are to the brokers. BackendError where none tells."""
@@ -122,6 +112,11 @@ class Couriers:
                         raise error()
                 self._identity = Identity(answer.producer_id, answer.producer_epoch)
             return self._identity
+
+    def _disown(self, identity: Identity) -> None:
+        """Go on under another number: this one's place in a sequence is not known."""
+        if self._identity == identity:
+            self._identity = None
 
     # Sending
 
@@ -190,7 +185,9 @@ class Couriers:
             )
         except Exception:  # a record that cannot be packed must not end what carries all others
             log.exception("kafka %s: records for %s cannot be packed", self._settings.name, lane.topic)
-            self._fail(records, GatewayError(Reason.BUG, "something went wrong here", outcome=Outcome.FAILED), "failed")
+            self._settlement.fail(
+                records, GatewayError(Reason.BUG, "something went wrong here", outcome=Outcome.FAILED), "failed"
+            )
             return self._batch(lane, identity)
         return lane.batch
 
@@ -201,139 +198,17 @@ class Couriers:
             log.warning("kafka %s: broker %d did not answer: %r", self._settings.name, node, error)
             for lane, batch in batches.items():
                 self._stale(lane.topic)
-                self._again(lane, batch)
+                self._settlement.again(lane, batch)
             await self._pause(courier)
             return
         courier.tries = 0
         for lane, batch in batches.items():
             answer = answers.get((lane.topic, lane.partition), NO_ANSWER)
             if answer.error is errors.NoError:
-                self._written(lane, batch, answer)
+                self._settlement.written(lane, batch, answer)
             else:
-                self._refused(lane, batch, answer.error)
+                self._settlement.refused(lane, batch, answer.error)
 
     async def _pause(self, courier: Courier) -> None:
         courier.tries += 1
         await asyncio.sleep(pause(courier.tries))
-
-    # What became of it
-
-    def _written(self, lane: Lane, batch: Batch, answer: Answer) -> None:
-        lane.sequence = batch.following
-        lane.tries = 0
-        lane.recover()
-        topic, partition, offset, timestamp = batch.topic, batch.partition, answer.offset, answer.timestamp
-        late = 0
-        for one in batch.records:
-            self._budget.release(one)
-            if one.place.done():
-                late += 1
-            else:
-                one.slot.discard(one)
-                one.place.set_result(Place(topic, partition, offset, one.timestamp if timestamp < 0 else timestamp))
-            offset += 1
-        if late:
-            LATE.add(late, self._settings.name, "acknowledged")
-        self._budget.flying -= len(batch.records)
-        self._settled(lane)
-
-    def _refused(self, lane: Lane, batch: Batch, error: type[errors.KafkaError]) -> None:
-        """A broker did not take a batch."""
-        if error in DOUBT or error in AGAIN:
-            batch.doubtful = batch.doubtful or error in DOUBT
-            self._stale(lane.topic)
-            self._again(lane, batch)
-        elif error in LOST:
-            log.error("kafka %s: %s lost its place in the sequence: %r", self._settings.name, lane.topic, error)
-            REPLACED.add(1, self._settings.name)
-            self._renew(lane, batch)
-            if batch.doubtful:
-                self._lost(lane, batch)
-            else:
-                self._again(lane, batch)
-        elif batch.doubtful or error in SILENT:
-            # What the broker says now does not hold for the tries before this one.
-            self._lost(lane, batch)
-        elif error in TOO_LARGE and len(batch.records) > 1:
-            lane.limit = max(sum(one.size for one in batch.records) // 2, 1)
-            self._parted(lane, batch)
-        elif error in OF_ONE and len(batch.records) > 1:
-            lane.cut(len(batch.records))
-            self._parted(lane, batch)
-        elif error in TOO_LARGE:
-            self._end(lane, batch, CallerError(Reason.TOO_LARGE, "the broker takes no record of this size"), "failed")
-        else:
-            log.warning("kafka %s: %s refuses a record: %r", self._settings.name, lane.topic, error)
-            lane.recover()
-            self._end(lane, batch, BackendError(Reason.REFUSED, "the broker refuses this record"), "failed")
-
-    def _again(self, lane: Lane, batch: Batch) -> None:
-        """Send it once more, after a pause: as it is where it may have been written, or else whatever of it still waits."""
-        if lane.trouble is not None:
-            if batch.doubtful:
-                self._lost(lane, batch)
-            else:
-                self._end(lane, batch, lane.trouble, "failed")
-            return
-        if not batch.doubtful:
-            self._give_back(lane, batch)
-        lane.tries += 1
-        asyncio.get_running_loop().call_later(pause(lane.tries), self.offer, lane)
-
-    def _parted(self, lane: Lane, batch: Batch) -> None:
-        """Send it once more at once, in parts: it was not written, and the broker is well."""
-        if lane.trouble is not None:
-            self._end(lane, batch, lane.trouble, "failed")
-            return
-        self._give_back(lane, batch)
-        self._settled(lane)
-
-    def _give_back(self, lane: Lane, batch: Batch) -> None:
-        """Let those wait again that somebody waits for."""
-        for one in batch.records:
-            if one.place.done():
-                self._budget.release(one)
-                LATE.add(1, self._settings.name, "failed")
-        self._budget.flying -= len(batch.records)
-        lane.give_back([one for one in batch.records if not one.place.done()])
-        lane.batch = None
-
-    def _lost(self, lane: Lane, batch: Batch) -> None:
-        """Nobody can say any more whether it was written."""
-        self._renew(lane, batch)
-        error = BackendError(Reason.UNKNOWN_OUTCOME, "the record was sent, and the broker does not tell what became of it")
-        self._end(lane, batch, error, "unknown")
-
-    def _renew(self, lane: Lane, batch: Batch) -> None:
-        """Where a lane is in its sequence is not known. It goes on under another number: under the same, the broker could take a
-        record that it has never seen for one that it has.
-        """
-        lane.identity = None
-        if self._identity == batch.identity:
-            self._identity = None
-
-    def _end(self, lane: Lane, batch: Batch, error: GatewayError, fate: str) -> None:
-        self._fail(batch.records, error, fate)
-        self._settled(lane)
-
-    def _fail(self, records: list[Sending], error: GatewayError, fate: str) -> None:
-        self._budget.flying -= len(records)
-        for one in records:
-            self._budget.release(one)
-            if one.place.done():
-                LATE.add(1, self._settings.name, fate)
-            else:
-                one.slot.discard(one)
-                one.place.set_exception(error)
-
-    def _settled(self, lane: Lane) -> None:
-        lane.batch = None
-        lane.busy = False
-        if lane.waits:
-            self.offer(lane)
-
-
-def pause(tries: int) -> float:
-    """Seconds before a try that follows `tries` in vain: twice as long each time up to a bound, with jitter."""
-    longest = min(BACKOFF_S[0] * 2.0 ** min(tries - 1, 10), BACKOFF_S[1])
-    return longest * random.uniform(0.5, 1.0)  # noqa: S311  jitter, not a secret

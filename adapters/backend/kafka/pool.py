@@ -12,10 +12,10 @@ from aiokafka import errors
 
 from adapters.backend.kafka.batch import AGAIN, TOO_LARGE, InvalidRecordError
 from adapters.backend.kafka.cluster import Cluster
-from adapters.backend.kafka.courier import LATE, pause
 from adapters.backend.kafka.sending import Budget, Sending, milliseconds
+from adapters.backend.kafka.settlement import LATE
 from adapters.backend.kafka.transaction import TIMEOUT_S, Producer, Refused
-from adapters.backend.kafka.wire import AWAY, REFUSALS, Settings
+from adapters.backend.kafka.wire import AWAY, REFUSALS, Settings, pause
 from gateway.errors import BackendError, CallerError, GatewayError, Reason
 from gateway.task import Tasks
 from gateway.topic.log import Place, Post

@@ -16,10 +16,10 @@ from aiokafka import errors
 
 from adapters.backend.kafka.catalog import Leaders
 from adapters.backend.kafka.cluster import Cluster
-from adapters.backend.kafka.courier import Couriers, pause
+from adapters.backend.kafka.courier import Couriers
 from adapters.backend.kafka.record import HEADER_OVERHEAD, RECORD_OVERHEAD
 from adapters.backend.kafka.sending import Budget, Door, Lane, Lanes, Sending, chosen_by, milliseconds
-from adapters.backend.kafka.wire import TROUBLES, Settings
+from adapters.backend.kafka.wire import TROUBLES, Settings, pause
 from gateway.errors import BackendError, CallerError, Reason, translating
 from gateway.message import Message
 from gateway.metric import Gauge

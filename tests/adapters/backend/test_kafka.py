@@ -14,9 +14,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from pydantic import ValidationError
 
 from adapters.backend.kafka import Config
-from adapters.backend.kafka.courier import LATE
 from adapters.backend.kafka.reader import CONSUMERS
 from adapters.backend.kafka.record import RECORD_OVERHEAD, Quiet
+from adapters.backend.kafka.settlement import LATE
 from gateway.errors import BackendError, GatewayError, Outcome, Reason
 from gateway.message import Headers, Message
 from gateway.port import Subscription

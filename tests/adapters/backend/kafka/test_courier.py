@@ -8,9 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from adapters.backend.kafka.courier import LATE, Couriers, pause
+from adapters.backend.kafka.courier import Couriers
 from adapters.backend.kafka.sending import Budget, Lane, Sending
-from adapters.backend.kafka.wire import BACKOFF_S, Settings
+from adapters.backend.kafka.settlement import LATE
+from adapters.backend.kafka.wire import BACKOFF_S, Settings, pause
 from gateway.errors import BackendError, GatewayError, Reason
 from gateway.message import Message
 from gateway.topic.log import Place

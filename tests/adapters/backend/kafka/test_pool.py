@@ -12,7 +12,7 @@ from aiokafka import errors
 from aiokafka.protocol.transaction import EndTxnRequest
 
 from adapters.backend.kafka import Config, Kafka
-from adapters.backend.kafka.courier import LATE
+from adapters.backend.kafka.settlement import LATE
 from adapters.backend.kafka.transaction import Producer
 from gateway.errors import GatewayError, Outcome, Reason
 from gateway.message import Message

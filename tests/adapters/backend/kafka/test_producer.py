@@ -11,8 +11,8 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from adapters.backend.kafka import Config, Kafka
-from adapters.backend.kafka.courier import LATE
 from adapters.backend.kafka.producer import FLYING, HELD, QUEUED
+from adapters.backend.kafka.settlement import LATE
 from gateway.errors import BackendError, GatewayError, Outcome, Reason
 from gateway.message import Message
 from gateway.status import outcome_of
