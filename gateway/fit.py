@@ -6,12 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from gateway import registry
 from gateway.alone import check_alone
 from gateway.below import below, check_posts, check_results
-from gateway.bind import split_bind
 from gateway.binding import Binding, PlannedRoute, check_calls, settled
 from gateway.codec import Contract, Rule
 from gateway.condition import When
@@ -22,16 +20,15 @@ from gateway.file import CallConfig
 from gateway.listener import ListenerConfig
 from gateway.meaning import Contracts, check_target, check_templates, check_variables, contracts_of
 from gateway.message import Many
+from gateway.owner import check_owners
 from gateway.pattern import PatternError, pattern_of
 from gateway.policy import PolicyConfig
 from gateway.remedy import did_you_mean
 from gateway.route import Condition
 from gateway.service import service_routes
 from gateway.source import Where
-from gateway.spool.path import is_of
 from gateway.target import TargetConfig
 from gateway.topic.event import RECEIPT
-from gateway.topic.publish import PublishTo
 from gateway.topic.tail import TALKERS, TailTo
 from gateway.wire import Wire
 
@@ -41,10 +38,7 @@ ALWAYS = ("observe", "concurrency", "size", "deadline")
 
 def fitted(config: Config) -> tuple[PlannedRoute, ...]:
     """The routes that fit. Every problem is noted in the config's source."""
-    _check_listeners(config)
-    _check_backends(config)
-    _check_state(config)
-    _check_spool(config)
+    check_owners(config)
     wires: dict[str, tuple[Wire, ...]] = {}
     for listener in config.listeners.values():
         for name, spoken in listener.wires().items():
@@ -61,66 +55,6 @@ def fitted(config: Config) -> tuple[PlannedRoute, ...]:
     return routes
 
 
-def _check_listeners(config: Config) -> None:
-    taken: dict[tuple[str, int], str] = {}
-    for name, listener in config.listeners.items():
-        if "backends" not in config.broken:
-            for field, refusal in listener.refusals(config.backends):
-                config.source.wrong(("listeners", name, field), refusal)
-        bind: str | None = getattr(listener, "bind", None)
-        if bind is None:
-            continue
-        host, port = split_bind(bind)
-        for (other, number), first in taken.items():
-            if port == number != 0 and _overlap(host, other):
-                where = ("listeners", name, "bind")
-                config.source.wrong(
-                    where, f"{bind} is taken by listener {first} {config.source.seen_from(where, ('listeners', first))}"
-                )
-        taken[host, port] = name
-
-
-def _check_backends(config: Config) -> None:
-    """No two may own the same: the second would only be refused when the gateway starts."""
-    owners: dict[str, str] = {}
-    for name, backend in config.backends.items():
-        owned = backend.owns()
-        if owned is None:
-            continue
-        if owned in owners:
-            first = owners[owned]
-            line = config.source.seen_from(("backends", name), ("backends", first))
-            text = f"has the same storage as {first} {line}, which can have one owner only: let routes name {first}"
-            config.source.wrong(("backends", name), text)
-        owners.setdefault(owned, name)
-
-
-def _check_state(config: Config) -> None:
-    """Where the gateway's state is kept: in topics, or in a file that nobody else has."""
-    said, source = config.file.state, config.source
-    name = said.backend
-    if name is None:
-        for other, backend in config.backends.items():
-            if backend.owns() == str(Path(said.path).resolve()):
-                source.wrong(("state", "path"), f"is the file of backend {other}: the gateway's state has one of its own")
-    elif name not in config.file.backends:
-        if "backends" not in config.broken:
-            source.wrong(("state", "backend"), f"there is no backend {name!r}{did_you_mean(name, config.file.backends)}")
-    elif name in config.backends and not any(issubclass(verb, PublishTo) for verb in config.backends[name].verbs.values()):
-        kind = config.backends[name].kind
-        source.wrong(("state", "backend"), f"a {kind} backend has no topics to keep things in")
-
-
-def _check_spool(config: Config) -> None:
-    """The spool has files of its own, one for each process."""
-    taken = {f"backend {name}": backend.owns() for name, backend in config.backends.items()}
-    if config.file.state.backend is None:
-        taken["the gateway's state"] = str(Path(config.file.state.path).resolve())
-    for owner, file in taken.items():
-        if file is not None and is_of(config.file.spool.path, file):
-            config.source.wrong(("spool", "path"), f"would take the file of {owner} for its own")
-
-
 def _check_kept(config: Config, route: Route) -> None:
     """Nothing is to be kept for longer than the gateway's state lasts."""
     longest = config.file.state.max_age
@@ -128,14 +62,6 @@ def _check_kept(config: Config, route: Route) -> None:
         if seconds > longest:
             text = f"keeps for longer than the gateway's state does: state.max_age is {longest:g} s"
             config.source.wrong((*route.where, "to", *field), text)
-
-
-def _overlap(host: str, other: str) -> bool:
-    """Whether a port of one host is one of the other: a wildcard has every address of its family."""
-    for one, two in ((host, other), (other, host)):
-        if one in {two, ""} or (one == "0.0.0.0" and ":" not in two) or (one == "::" and ":" in two):  # noqa: S104  compared
-            return True
-    return {host, other} == {"localhost", "127.0.0.1"}
 
 
 def _fits(config: Config, wires: Mapping[str, Sequence[Wire]], route: Route) -> Iterator[PlannedRoute]:
