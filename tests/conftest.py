@@ -12,12 +12,17 @@ from uuid import uuid4
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from hypothesis import settings
 
 from tests.browser import NoBrowserError, Page, browser, browsing
 from tests.kafka_broker import HOW_TO_GET_ONE, Broker, DockerBroker, NoKafkaError, ScriptBroker, answers, own
 
 # What the suites assert is told in full only if pytest sees them before anybody imports them.
 pytest.register_assert_rewrite("tests.contract")
+
+# Nothing here is asserted of time: an example that takes long on a busy machine is no failure.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 FIXTURES = {"kafka", "broker", "new_topic"}
 
