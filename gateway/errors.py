@@ -156,6 +156,14 @@ class BackendError(GatewayError):
     """The backend, the broker, or the way to them."""
 
 
+def resumable(error: GatewayError, cursor: str | None) -> GatewayError:
+    """The same error, which says where the stream that it ends is gone on with, where that is known and it does not say so."""
+    if cursor is None or any(isinstance(detail, Resume) for detail in error.details):
+        return error
+    kind = next((kind for kind in (CallerError, BackendError) if isinstance(error, kind)), GatewayError)
+    return kind(error.reason, error.message, details=(*error.details, Resume(cursor)), outcome=error.outcome)
+
+
 @contextmanager
 def translating(*table: tuple[type[BaseException] | tuple[type[BaseException], ...], Reason, str]) -> Iterator[None]:
     """Turn a library's exceptions into reasons, where the library is called: rows of (exception, reason, message)."""

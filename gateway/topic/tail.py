@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from gateway.codec import Contract
-from gateway.errors import BackendError, CallerError, GatewayError, Reason, Resume
+from gateway.errors import CallerError, GatewayError, Reason, resumable
 from gateway.exchange import Call, EndOfMessages, Exchange, Handler, first
 from gateway.expression import ExpressionError
 from gateway.message import STARTS, Headers, Many
@@ -174,7 +174,7 @@ class Tail:
             try:
                 await self._pour(pouring, [] if turn is None else self._beside(exchange, turn, name))
             except GatewayError as error:
-                raise _resumable(error, pouring.cursor) from error
+                raise resumable(error, pouring.cursor) from error
 
     def _beside(self, exchange: Exchange, turn: Turn, name: str) -> Sequence[Coroutine[Any, Any, None]]:
         """What goes on while a caller who talks is sent events. Each may end that, by its error."""
@@ -219,12 +219,6 @@ class Tail:
             if patience.expired():
                 raise too_slow() from error
             raise
-
-
-def _resumable(error: GatewayError, cursor: str) -> GatewayError:
-    """The same error, which says where to go on."""
-    kind = CallerError if isinstance(error, CallerError) else BackendError
-    return kind(error.reason, error.message, details=(*error.details, Resume(cursor)), outcome=error.outcome)
 
 
 def tail(log: Log, feeds: Feeds, target: Target, spec: TailTo) -> Handler:

@@ -13,6 +13,7 @@ What a wire does not have is declared in its driver and skipped by name, so that
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TypeVar
 
 import psutil
@@ -21,7 +22,7 @@ import pytest
 from gateway.errors import CallerError, GatewayError, Reason
 from gateway.exchange import Call, EndOfMessages, Exchange
 from gateway.listener import View
-from gateway.message import Headers, Many, Message
+from gateway.message import STARTS, Headers, Many, Message
 from tests.contract.driver import PATIENCE_S, SENT, Conversation, Driver, EndedError, missing, serving
 
 T = TypeVar("T")
@@ -407,6 +408,47 @@ class IngressContract:
                 stop(view, 0.2)
             await within(cancelled)
         assert not asking.result().clean
+
+    @pytest.mark.usefixtures("replies_stream")
+    @pytest.mark.parametrize(("many", "finishes"), [(Many.REPLIES, True), (Many.BOTH, True), (Many.BOTH, False)])
+    async def test_a_stream_of_a_topic_is_ended_in_its_turn_and_told_where_it_is_gone_on_with(self, driver, many, finishes):
+        """Not with all the others at the end of the drain: they would come back all at once."""
+        heard = future()
+
+        async def handler(exchange):
+            await exchange.receive()
+            await exchange.accept(Headers(((STARTS, "0:7"),)))
+            await exchange.send(replace(self.message(driver, b"{}"), cursor="0:8"))
+            await future()
+
+        async def told():
+            async with driver.conversing() as talk:
+                await talk.send(b"{}")
+                if finishes:
+                    await talk.finish()
+                assert b"{}" == await talk.receive()
+                heard.set_result(None)
+                return (await end_of(talk)).answer
+
+        view = serving(handler, many)
+        async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group, driver.listening(view):
+            telling = group.create_task(told())
+            await within(heard)
+            stop(view, 3600)
+        assert not telling.result().clean
+        assert "0:8" in telling.result().text
+
+    @pytest.mark.usefixtures("replies_stream")
+    async def test_an_error_that_ends_a_stream_of_a_topic_tells_where_it_is_gone_on_with(self, driver):
+        async def handler(exchange):
+            await exchange.receive()
+            await exchange.accept(Headers(((STARTS, "0:7"),)))
+            raise GatewayError(Reason.OVERLOADED, "call again")
+
+        async with driver.listening(serving(handler, Many.REPLIES)), driver.conversing() as talk:
+            await talk.send(b"{}")
+            await talk.finish()
+            assert "0:7" in (await end_of(talk)).answer.text
 
     async def test_a_listener_can_be_left_twice_over_without_a_call(self, driver):
         async def handler(exchange):

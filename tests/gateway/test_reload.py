@@ -12,6 +12,7 @@ from pathlib import Path
 import aiohttp
 import psutil
 import pytest
+from websockets.asyncio.client import connect
 
 from gateway.metric import known
 from gateway.plan import plan
@@ -194,6 +195,37 @@ async def test_a_stream_over_a_backend_that_goes_is_told_and_has_its_place_to_go
         error = await event()
         assert "event: error" in error
         assert '"retryable":true' in error
+
+
+SUBSCRIBED = """
+drain: {seconds: 0.4}
+state: {path: "STATE"}
+listeners:
+  live: {kind: websocket, bind: "127.0.0.1:0"}
+backends:
+  log: {kind: local, path: ":memory:"}
+routes:
+  - {name: put, when: {websocket: /put}, to: {backend: log, publish: t}}
+  - {name: feed, when: {websocket: /feed}, to: {backend: log, tail: t, start: earliest}}
+  - name: mine
+    when: {websocket: /mine}
+    to: {backend: log, tail: t, start: earliest, on_gap: tell, subscribers: {name: "{who}"}}
+"""
+
+
+async def test_a_stream_whose_place_is_kept_elsewhere_is_told_so_and_one_that_keeps_none_goes_on(serving, tmp_path):
+    """Also where its route became another before that: what it acknowledged was stored nowhere any more."""
+    async with serving(SUBSCRIBED.replace("STATE", str(tmp_path / "one.db"))) as served:
+        live = f"ws://{served.gateway.addresses['live']}"
+        async with connect(f"{live}/put") as put, connect(f"{live}/feed") as feed, connect(f"{live}/mine?who=ada") as mine:
+            await put.send("{}")
+            assert [(await one.recv())[:15] for one in (feed, mine)] == ['{"cursor":"0:1"'] * 2
+            await served.changed(('{name: "{who}"}', '{name: "{who}", unacked: 7}'))
+            assert "changed" == (await served.changed(("one.db", "two.db"))).outcome
+            await mine.wait_closed()
+            assert (1013, "Overloaded; cursor=0:1") == (mine.close_code, mine.close_reason)
+            await put.send("{}")
+            assert '{"cursor":"0:2"' == (await feed.recv())[:15]
 
 
 async def test_a_listener_that_changes_goes_on_with_its_port_and_drops_no_connection(serving):

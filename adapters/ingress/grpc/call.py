@@ -19,7 +19,7 @@ import grpc
 from adapters.grpc.conversation import Conversation, Patience
 from adapters.grpc.metadata import REQUEST_ID, headers_of
 from adapters.grpc.status import status_of
-from gateway.errors import CallerError, GatewayError, Outcome, Reason, Resume
+from gateway.errors import CallerError, GatewayError, Outcome, Reason, resumable
 from gateway.exchange import Call, new_id
 from gateway.listener import View
 from gateway.message import PROTOBUF, Headers, Many
@@ -86,7 +86,7 @@ class Calls(grpc.GenericRpcHandler):
             if conversation is not None and (head := marks(error)):
                 with suppress(CallerError):  # gone: abort() finds that out by itself
                     await conversation.accept(head)
-            return await _refuse(context, error, exchange_id)
+            return await _refuse(context, error, exchange_id, conversation)
         except asyncio.CancelledError:
             cut = conversation is not None and conversation.cut
             if not cut and task.cancelling():
@@ -94,11 +94,11 @@ class Calls(grpc.GenericRpcHandler):
             # Cut by the drain, or cancelled by nobody: grpcio sends no status for a CancelledError, and the caller would hang.
             for _ in range(task.cancelling()):
                 task.uncancel()
-            return await _refuse(context, _stopping(conversation) if cut else _bug(exchange_id), exchange_id)
+            return await _refuse(context, _stopping() if cut else _bug(exchange_id), exchange_id, conversation)
         except Exception:
             # grpcio would tell the caller the exception's class and text.
             log.exception("exchange %s failed", exchange_id)
-            return await _refuse(context, _bug(exchange_id), exchange_id)
+            return await _refuse(context, _bug(exchange_id), exchange_id, conversation)
         finally:
             self._running.pop(task, None)
             if self._draining and not self._running:
@@ -125,12 +125,13 @@ class Calls(grpc.GenericRpcHandler):
     async def end(self, until: float) -> None:
         """Let those that run end, and at `until` end them ourselves: grpcio's own grace drops them without a status.
 
-        A stream of replies has no end of its own: each is ended in its turn, over the first half of the time that is left.
+        A stream of replies has no end of its own, nor has one of a topic: each is ended in its turn, over the first half of the
+        time that is left.
         """
         loop = asyncio.get_running_loop()
         now = loop.time()
         self._draining = True
-        streams = [task for task, conversation in self._running.items() if conversation.call.many is Many.REPLIES]
+        streams = [task for task, one in self._running.items() if one.call.many is Many.REPLIES or one.cursor is not None]
         for number, task in enumerate(streams):
             loop.call_at(now + (until - now) / 2 * number / len(streams), self._cut, task)
         try:
@@ -154,17 +155,15 @@ class Calls(grpc.GenericRpcHandler):
             task.cancel(Reason.OVERLOADED)
 
 
-async def _refuse(context: Any, error: GatewayError, exchange_id: str) -> bytes:
-    status = status_of(error, exchange_id)
+async def _refuse(context: Any, error: GatewayError, exchange_id: str, conversation: Conversation | None) -> bytes:
+    status = status_of(resumable(error, conversation.cursor if conversation is not None else None), exchange_id)
     await context.abort(status.code, status.message, status.trailers)
     raise AssertionError("abort() raises")
 
 
-def _stopping(conversation: Conversation | None) -> GatewayError:
-    cursor = conversation.cursor if conversation is not None else None
-    details = (Resume(cursor),) if cursor is not None else ()
+def _stopping() -> GatewayError:
     # What had begun may have been done.
-    return GatewayError(Reason.OVERLOADED, "the gateway is stopping", details=details, outcome=Outcome.UNKNOWN)
+    return GatewayError(Reason.OVERLOADED, "the gateway is stopping", outcome=Outcome.UNKNOWN)
 
 
 def _bug(exchange_id: str) -> GatewayError:

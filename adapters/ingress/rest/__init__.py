@@ -26,7 +26,7 @@ from adapters.ingress.rest.protocol import HttpProtocol
 from adapters.ingress.rest.request import METHODS, check_head, check_method, headers_of
 from gateway.bind import Address, Bind
 from gateway.codec import Contract, HttpBinding, Rule
-from gateway.errors import CallerError, GatewayError, Outcome, Reason, Resume
+from gateway.errors import CallerError, GatewayError, Outcome, Reason, resumable
 from gateway.exchange import Call, new_id
 from gateway.listener import ListenerConfig, View
 from gateway.message import Many
@@ -207,12 +207,12 @@ class Rest:
             await endpoint.handler(exchange)
             answer = await exchange.finish() if exchange.streams else exchange.answer()
         except GatewayError as error:
-            answer = exchange.failure(error)
+            answer = exchange.failure(resumable(error, exchange.cursor))
         except asyncio.CancelledError:
             if task not in self._ended:
                 raise
             task.uncancel()
-            answer = exchange.failure(_stopping(exchange.cursor))
+            answer = exchange.failure(resumable(_stopping(), exchange.cursor))
         finally:
             exchange.close()
             del self._running[task]
@@ -242,8 +242,6 @@ class Rest:
             return RestExchange(call, request, self._limits), self._view.refuse("rest", error)
 
 
-def _stopping(cursor: str | None) -> GatewayError:
-    details = (Resume(cursor),) if cursor is not None else ()
+def _stopping() -> GatewayError:
     # What had begun may have been done.
-    text = "the gateway is stopping; go on elsewhere"
-    return CallerError(Reason.OVERLOADED, text, details=details, outcome=Outcome.UNKNOWN)
+    return CallerError(Reason.OVERLOADED, "the gateway is stopping; go on elsewhere", outcome=Outcome.UNKNOWN)

@@ -17,7 +17,7 @@ from adapters.ingress.rest.inflow import Inflow
 from adapters.ingress.rest.outflow import Outflow
 from gateway.errors import CallerError, GatewayError, Outcome, Reason
 from gateway.exchange import Call, EndOfMessages
-from gateway.message import NO_HEADERS, Headers, Many, Message
+from gateway.message import NO_HEADERS, STARTS, Headers, Many, Message
 from gateway.status import Failure, marks
 
 HOLD_BYTES = 1 << 20
@@ -109,6 +109,7 @@ class EnvelopedExchange(HttpExchange):
     async def accept(self, headers: Headers = NO_HEADERS) -> None:
         if self._headers is None:
             self._headers = headers
+            self.cursor = headers.get(STARTS)
         if self.streams and not self._holding():
             self._open()
 
@@ -186,6 +187,7 @@ class EnvelopedExchange(HttpExchange):
             self._open()
             out.write(frame)
             await out.pace()
+            self.cursor = message.cursor
             return
         if self._headers is None:
             self._headers = NO_HEADERS

@@ -12,7 +12,7 @@ from adapters.ingress.websocket.exchange import Conversation
 from adapters.ingress.websocket.handshake import HANDSHAKE, MAX_FIELDS
 from adapters.ingress.websocket.wire import Wire
 from adapters.websocket.envelope import Envelope, Kind, read, write
-from gateway.errors import CallerError, GatewayError, Outcome, Reason, Resume
+from gateway.errors import CallerError, GatewayError, Outcome, Reason, resumable
 from gateway.exchange import Call, Handler
 from gateway.jsontext import loads
 from gateway.message import JSON, NO_HEADERS, PROTOBUF, STARTS, Headers, Many, Message
@@ -162,7 +162,7 @@ class Enveloped(Conversation):
 
     def drain(self) -> None:
         """Its `end` cannot be said for a caller who has not said it: half of its messages would pass for all."""
-        if self._ended:
+        if self._ended and self._cursor is None:
             return
         self._draining = True
         if self.call.many is Many.REQUESTS or not self._begun.is_set():
@@ -172,11 +172,8 @@ class Enveloped(Conversation):
 
     def _finished(self) -> None:
         if self._draining or self.task.cancelled():
-            text, details = (
-                "the gateway is stopping; go on elsewhere",
-                (Resume(self._cursor),) if self._cursor is not None else (),
-            )
-            self._failed(CallerError(Reason.OVERLOADED, text, details=details, outcome=Outcome.UNKNOWN))
+            error = CallerError(Reason.OVERLOADED, "the gateway is stopping; go on elsewhere", outcome=Outcome.UNKNOWN)
+            self._failed(resumable(error, self._cursor))
         else:
             self._say("trailers", self._trailers)
 

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from adapters.ingress.websocket.wire import Wire
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, resumable
 from gateway.exchange import Call, Exchange, Handler
 from gateway.message import JSON, NO_HEADERS, PROBLEM, STARTS, TEXT, Headers, Message
 from gateway.status import TABLE, Failure, problem_body, resume
@@ -146,9 +146,11 @@ class Conversation(Exchange):
             self.task.cancel()
 
     def drain(self) -> None:
-        """Take no further message. Who has asked for some may answer those; a mere stream of replies ends here."""
+        """Take no further message. Who has asked for some may answer those; a mere stream of replies ends here, and so does one
+        of a topic, unless it listens: that has no end of its own.
+        """
         self._ending = Ending(RESTART, "restarting")
-        if self._inbox.used:
+        if self._inbox.waiting if self._cursor is not None else self._inbox.used:
             self._inbox.end()
         else:
             self.task.cancel(Reason.OVERLOADED)
@@ -165,6 +167,7 @@ class Conversation(Exchange):
             error = GatewayError(Reason.BUG, f"something went wrong here ({self.call.id})")
         if error is not None:
             row = TABLE[error.reason]
+            error = resumable(error, self._cursor)
             self._failed(error)
             return Ending(row.close, resumed(row.title, resume(error)))
         ending = Ending(RESTART, "restarting") if self.task.cancelled() else Ending(NORMAL, "")

@@ -460,7 +460,7 @@ async def test_a_drain_ends_a_stream_and_says_so():
 
     async def handler(exchange):
         await exchange.receive()
-        await exchange.send(Message(b"1", JSON))
+        await exchange.send(Message(b"1", JSON, cursor="0:8"))
         accepted.set()
         await asyncio.Event().wait()
 
@@ -472,6 +472,7 @@ async def test_a_drain_ends_a_stream_and_says_so():
         reply = await asking
     assert [b"1"] == reply.messages
     assert "unavailable" == reply.end["error"]["code"]
+    assert "0:8" in [detail["debug"].get("metadata", {}).get("cursor") for detail in reply.end["error"]["details"]]
 
 
 async def test_a_drain_ends_what_is_still_sent_and_says_so():
