@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.chaos.fault import FAULTS
 from tests.chaos.ledger import Told, Verdict
-from tests.chaos.pool import results
+from tests.chaos.pool import running
 from tests.chaos.run import broken
 
 COLUMNS = (
@@ -42,9 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runs = [(name, kind, seed) for name, kind in kinds if options.backend in {None, kind} for seed in seeds]
     started = time.monotonic()
     totals: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
-    for number, ((name, kind, seed), result) in enumerate(results(runs, options.jobs), 1):
-        totals[name, kind].append(result)
-        _tell(f"{number}/{len(runs)}", name, kind, seed, result)
+    with running(runs, options.jobs) as verdicts:
+        for number, ((name, kind, seed), verdict) in enumerate(verdicts.items(), 1):
+            result = verdict.result()
+            totals[name, kind].append(result)
+            _tell(f"{number}/{len(runs)}", name, kind, seed, result)
     rows = [(*key, totals[key]) for key in kinds if key in totals]
     text = table(rows)
     print(f"{text}\n{len(runs)} runs in {(time.monotonic() - started) / 60:.0f} minutes")

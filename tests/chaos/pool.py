@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 
 from tests.chaos.fault import FAULTS
 from tests.chaos.ledger import Verdict
@@ -17,12 +18,16 @@ Run = tuple[str, str, int]
 _brokers: Brokers | None = None
 
 
-def results(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, Verdict]]:
-    """What each run came to, in their order. The brokers end with the processes, however these end."""
+@contextmanager
+def running(runs: Iterable[Run], jobs: int) -> Iterator[dict[Run, Future[Verdict]]]:
+    """What each run comes to. The brokers end with the processes, however these end."""
     # Never forked: gRPC does not survive it.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(runs)), mp_context=context, initializer=_begin) as pool:
-        yield from zip(runs, pool.map(_run, runs), strict=True)
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin) as pool:
+        try:
+            yield {run: pool.submit(_run, run) for run in runs}
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _begin() -> None:

@@ -76,5 +76,6 @@ def broken(result: Verdict) -> list[str]:
         *(f"lost: {one}" for one in result.lost),
         *(f"phantom: {one}" for one in result.phantom),
         *(f"twice for one idempotency key: {one}" for one in result.twice),
+        *(f"out of order: {one}" for one in result.reordered),
         *(f"strange: {one}" for one in result.strange),
     ]
