@@ -12,17 +12,17 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from gateway.errors import BackendError, CallerError, GatewayError, Outcome, Reason, translating
+from gateway.errors import BackendError, CallerError, Reason, translating
 from gateway.exchange import Call, new_id
 from gateway.message import Message
 from gateway.metric import Counter
 from gateway.state import State
-from gateway.status import outcome_of
 from gateway.target import Spool, Target
 from gateway.task import Tasks
-from gateway.topic.attempt import MARK, Attempt, Overtaken, find, read
+from gateway.topic.attempt import MARK, Attempt, read
+from gateway.topic.claim import UNDER_WAY_STILL, Claims
 from gateway.topic.idempotency import Idempotency, fingerprint, keyed
 from gateway.topic.log import Log, Offsets, Post
 from gateway.topic.write import DEFAULT_S, Receipt, Write
@@ -33,21 +33,12 @@ MARGIN_S = 5.0
 """How much longer than its own deadline an attempt is left alone by others."""
 ENDS_S = 5.0
 ENDS = 1000
-SEEN = 10_000
 UNDER_WAY = 10_000
-DEAD_S = 1.0
-"""What a broker is given to write down what came from a gateway that died."""
 
 REPLAYED = Counter("polygate_idempotency_replayed", "Answers that were a receipt of before.", "route")
 JOINED = Counter("polygate_idempotency_joined", "Calls that waited for an attempt with their key.", "route")
 CONFLICTS = Counter("polygate_idempotency_conflicts", "Calls whose key was used for something else.", "route")
-FOUND = Counter("polygate_idempotency_found", "Keys whose records were found in their topic, after a crash or a doubt.", "route")
 TAKEN_OVER = Counter("polygate_idempotency_taken_over", "Keys that were tried again, since nothing was found of them.", "route")
-
-UNDER_WAY_STILL = "an attempt with this Idempotency-Key is under way, and has not ended in time"
-
-_RUNNING: set[str] = set()
-"""The attempts of this process, those of routes that a reload has replaced too."""
 
 Attempting = Callable[[Sequence[Post]], Awaitable[Sequence[Receipt]]]
 """Write some records, once; their receipts in the same order."""
@@ -70,14 +61,6 @@ def once(write: Write, source: Log, target: Target, spec: Idempotency, tasks: Ta
         return receipt
 
     return run
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """An attempt of somebody else, as it was first met here."""
-
-    value: bytes
-    first: float
 
 
 class _Turn:
@@ -111,13 +94,11 @@ class Once:
     ) -> None:
         """`spool`: where records may wait that are not in their topic yet."""
         self._spool = spool
+        self._claims = Claims(source, state, route, spec)
         self._log = source
-        self._state = state
         self._route = route
-        self._spec = spec
         self._tasks = tasks
         self._turns: dict[str, _Turn] = {}
-        self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._ends: OrderedDict[str, tuple[float, Offsets]] = OrderedDict()
 
     async def run(self, call: Call, key: str, posts: Sequence[Post], attempt: Attempting) -> Sequence[Receipt]:
@@ -182,22 +163,23 @@ class Once:
         count: int,
     ) -> Sequence[Receipt]:
         """Write once the key is ours, unless it turns out that somebody has."""
+        claims = self._claims
         over: bytes | None = None
         waited = False
         while True:
-            there = await self._state.claim(_name(key), mine.written(), self._spec.window, over=over)
+            there = await claims.claim(key, mine, over)
             if there is None:
                 turn.whose = mine.fingerprint
-                return await self._attempt(key, mine, write)
+                return await claims.write(key, mine, write)
             other = read(there)
             turn.whose = other.fingerprint
             turn.compare(mine, self._route)
-            receipts = other.receipts or await self._found(key, there, other, count, due)
+            receipts = other.receipts or await claims.found(key, there, other, count, due)
             if receipts:
                 REPLAYED.add(1, self._route)
                 return [replace(receipt, replayed=True) for receipt in receipts]
             over = None
-            if other.by not in _RUNNING and self._left(key, there, other) <= 0:
+            if claims.free(key, there, other):
                 if self._spool is not None and self._spool.waits:
                     # Its record may be among those: once they are forwarded it is found.
                     text = "whether an attempt with this Idempotency-Key has stored its record is known once all is forwarded"
@@ -210,79 +192,7 @@ class Once:
             if not waited:
                 waited = True
                 JOINED.add(1, self._route)
-            await self._wait(key, there, min(due, _now() + self._left(key, there, other)), due)
-
-    async def _wait(self, key: str, there: bytes, until: float, due: float) -> None:
-        """Wait until an attempt has ended, or may be taken over."""
-        try:
-            async with asyncio.timeout_at(until):
-                await self._state.changed(_name(key), there)
-        except TimeoutError as error:
-            if _now() >= due:
-                raise BackendError(Reason.UNKNOWN_OUTCOME, UNDER_WAY_STILL) from error
-
-    async def _attempt(self, key: str, mine: Attempt, write: Callable[[], Awaitable[Sequence[Receipt]]]) -> Sequence[Receipt]:
-        _RUNNING.add(mine.by)
-        try:
-            receipts = await write()
-        except GatewayError as error:
-            await (self._let_go if outcome_of(error) is Outcome.FAILED else self._doubt)(key, mine)
-            raise
-        else:
-            await self._keep(key, mine, receipts)
-            return receipts
-        finally:
-            _RUNNING.discard(mine.by)
-
-    async def _keep(self, key: str, mine: Attempt, receipts: Sequence[Receipt]) -> None:
-        try:
-            await self._state.put(_name(key), mine.ended(receipts).written(), self._spec.window)
-        except GatewayError as error:
-            # They are written all the same, and whoever comes with the key finds them.
-            log.warning("the receipt of a key of route %s is not kept: %s", self._route, error.message)
-
-    async def _let_go(self, key: str, mine: Attempt) -> None:
-        try:
-            await self._state.drop(_name(key), known=mine.written())
-        except GatewayError as error:
-            log.warning("a key of route %s is held for %.0f s more: %s", self._route, mine.wait, error.message)
-
-    async def _doubt(self, key: str, mine: Attempt) -> None:
-        doubt = replace(mine, doubt=True, wait=self._spec.settle)
-        try:
-            await self._state.claim(_name(key), doubt.written(), self._spec.window, over=mine.written())
-        except GatewayError as error:
-            log.warning("a key of route %s is held for %.0f s more: %s", self._route, mine.wait, error.message)
-        else:
-            self._left(key, doubt.written(), doubt)
-
-    async def _found(self, key: str, there: bytes, other: Attempt, count: int, due: float) -> Sequence[Receipt] | None:
-        """The receipts of what an attempt that is not ours has written, kept for those who come later."""
-        if other.by in _RUNNING:
-            return None
-        try:
-            async with asyncio.timeout_at(due):
-                receipts = await find(self._log, key, other.since, count)
-        except (TimeoutError, Overtaken) as error:
-            text = "an attempt with this Idempotency-Key has not ended, and its topic cannot be searched for what it wrote"
-            raise BackendError(Reason.UNKNOWN_OUTCOME, text) from error
-        if receipts is not None:
-            FOUND.add(1, self._route)
-            await self._keep(key, other, receipts)
-        elif other.doubt:
-            self._left(key, there, other)
-        return receipts
-
-    def _left(self, key: str, there: bytes, other: Attempt) -> float:
-        """For how many seconds an attempt is to be left alone yet: by our own watch, from when it was first met."""
-        # Where a state is ours alone, whoever left this behind is dead.
-        wait = other.wait if self._state.shared or other.doubt or other.by in _RUNNING else min(other.wait, DEAD_S)
-        seen = self._seen.get(key)
-        if seen is None or seen.value != there:
-            while len(self._seen) >= SEEN:
-                self._seen.popitem(last=False)
-            seen = self._seen[key] = _Seen(there, _now())
-        return seen.first + wait - _now()
+            await claims.wait(key, there, min(due, _now() + claims.left(key, there, other)), due)
 
     async def _since(self, posts: Sequence[Post]) -> Mapping[str, Offsets]:
         """Where the records can stand at the earliest: the ends of their topics, as they were a moment ago or earlier."""
@@ -302,10 +212,6 @@ class Once:
                 self._ends.popitem(last=False)
             known = self._ends[topic] = (_now() + ENDS_S, ends)
         return known[1]
-
-
-def _name(key: str) -> str:
-    return f"idempotency:{key}"
 
 
 def _now() -> float:

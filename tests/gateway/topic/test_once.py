@@ -15,7 +15,7 @@ from gateway.exchange import Call, Memory
 from gateway.message import JSON, Headers, Message
 from gateway.target import Target
 from gateway.task import Tasks
-from gateway.topic import Topics, once
+from gateway.topic import Topics, claim, once
 from gateway.topic.idempotency import HEADER, Idempotency
 from gateway.topic.publish import PublishTo
 from gateway.topic.shelf import Shelf
@@ -241,7 +241,7 @@ async def test_a_doubt_holds_the_key_until_its_record_is_found(log, gateway):
     assert key["doubt"]
     scope = log.topics["state"][0][-1].key.decode().removeprefix("idempotency:")
     log.put("orders", Message(BODY, headers=Headers((("polygate-idempotency", f"{scope}.0"),))))
-    (offset, head), found = await counted(once.FOUND, gateway.publish())
+    (offset, head), found = await counted(claim.FOUND, gateway.publish())
     assert (0, "true", 1) == (offset, head.get("idempotency-replayed"), found)
     assert [0] == orders(log)
 
@@ -267,9 +267,9 @@ async def test_a_record_whose_receipt_was_never_kept_is_found_by_another_gateway
     one, other = await gateways(), await gateways()
     one.state.broken = True
     assert 0 == (await one.publish())[0]
-    (offset, head), found = await counted(once.FOUND, other.publish())
+    (offset, head), found = await counted(claim.FOUND, other.publish())
     assert (0, "true", 1) == (offset, head.get("idempotency-replayed"), found)
-    assert (0, 0) == ((await one.publish())[0], (await counted(once.FOUND, other.publish()))[1])
+    assert (0, 0) == ((await one.publish())[0], (await counted(claim.FOUND, other.publish()))[1])
     assert [0] == orders(log)
 
 
