@@ -117,6 +117,7 @@ class Readers:
     @asynccontextmanager
     async def reading(self, topic: str, at: Offsets) -> AsyncIterator[KafkaReader]:
         """See `Log.reading`."""
+        at = dict(at)  # a feed's own place goes on, and comes to have partitions that this consumer never had
         lease = await self._lease(topic)
         try:
             _place(lease.consumer, topic, at)

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from pydantic import ValidationError
 
 from adapters.backend.kafka import Config
@@ -322,6 +322,34 @@ async def test_a_topic_is_read_once_whatever_the_number_of_tails_and_who_joins_l
         await fill(log, topic, 50)
     # One for the feed, and the few that all who step into history share.
     assert 1 + CONSUMERS >= len(started)
+
+
+async def test_what_comes_in_a_partition_that_is_added_to_a_topic_is_read_by_who_tails_it(
+    log, kafka, new_topic, monkeypatch, caplog
+):
+    for bound in ("gateway.topic.feed.WIDER_S", "adapters.backend.kafka.catalog.KNOWN_S"):
+        monkeypatch.setattr(bound, 1)
+    topic = await new_topic()
+    async with Feeds(log) as feeds, feeds.following(topic) as feed, asyncio.timeout(PATIENCE_S):
+        follower = Follower(feed, await log.ends(topic))
+        await fill(log, topic, 1)
+        assert [(0, 0)] == [(record.partition, record.offset) for record in await follower.read()]
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+        await admin.start()
+        await admin.create_partitions({topic: NewPartitions(3)})
+        await admin.close()
+        # Written at once, before the gateway has heard of them: they are read from their start.
+        theirs = AIOKafkaProducer(bootstrap_servers=kafka)
+        await theirs.start()
+        for partition in (1, 2, 0):
+            await theirs.send_and_wait(topic, b"after", partition=partition)
+        await theirs.stop()
+        found = set()
+        while len(found) < 3:
+            found |= {(record.partition, record.offset) for record in await follower.read()}
+        assert {(0, 1), (1, 0), (2, 0)} == found
+        assert {0: 2, 1: 1, 2: 1} == await log.ends(topic)
+    assert [] == [record.getMessage() for record in caplog.records if record.name == "polygate" and record.levelname != "INFO"]
 
 
 async def test_a_reader_of_a_topic_that_was_deleted_says_so(log, kafka, new_topic):
