@@ -32,6 +32,7 @@ ANSWER_S = 2.0
 RELOAD_S = 60.0
 OUTCOMES = ("refused", "busy", "stopping", "changed", "unchanged")
 """What may come of a reload; the first that any worker says is what is told."""
+LOADED = {"changed", "unchanged"}
 FIRST_PAUSE_S = 0.1
 MAX_PAUSE_S = 10.0
 STEADY_S = 30.0
@@ -64,6 +65,9 @@ class Supervisor:
             "reload": self._reload,
         }
         self._tasks = Tasks()
+        self._loading = asyncio.Lock()
+        self._again = False
+        """They are to load the config, and have not begun to."""
 
     async def run(self) -> int:
         """Run the workers until `stop`. Returns 0, or the exit code of one that could not start at first; it has said why."""
@@ -92,8 +96,12 @@ class Supervisor:
         self.signal(signal.SIGTERM)
 
     def reload(self) -> None:
-        """Let every worker load the config anew; what comes of it is in their logs."""
-        self._tasks.spawn(self._asked(), "loading the config anew")
+        """Let every worker load the config anew; what comes of it is in their logs. What changes while they do is loaded once
+        more.
+        """
+        if not self._again:
+            self._again = True
+            self._tasks.spawn(self._asked(), "loading the config anew")
 
     def signal(self, number: int) -> None:
         """Pass a signal on to every worker."""
@@ -147,7 +155,8 @@ class Supervisor:
 
     async def _caught_up(self, seat: Seat) -> None:
         try:
-            await seat.ask("reload", seconds=RELOAD_S)
+            async with self._loading:
+                await seat.ask("reload", seconds=RELOAD_S)
         except GoneError as error:
             log.warning("worker %d has not loaded the config anew: it %s", seat.number, error)
 
@@ -172,10 +181,15 @@ class Supervisor:
         return body | ({"reason": "; ".join(reasons)} if reasons else {})
 
     async def _asked(self) -> None:
-        await self._reloaded()
+        async with self._loading:
+            self._again = False
+            await self._reloaded()
 
     async def _reload(self, _seat: Seat, _said: None) -> dict[str, Any]:
-        return await self._reloaded()
+        if self._loading.locked():
+            return {"outcome": "busy"}
+        async with self._loading:
+            return await self._reloaded()
 
     async def _reloaded(self) -> dict[str, Any]:
         """What has come of it: the worst of what each worker says."""
@@ -189,7 +203,7 @@ class Supervisor:
         if not told:
             return {"outcome": "stopping"}
         outcomes = [one.get("outcome", "stopping") for one in told.values()]
-        if len(set(outcomes)) > 1:
+        if len(set(outcomes)) > 1 and not LOADED >= set(outcomes):
             log.error("not every worker has loaded the config: %s", ", ".join(map(str, outcomes)))
         worst = min(told.values(), key=lambda one: OUTCOMES.index(one.get("outcome", "stopping")))
         return worst if "outcome" in worst else {"outcome": "stopping"}

@@ -228,6 +228,34 @@ async def test_a_reload_while_a_worker_is_away_is_told_by_the_others_and_that_on
     assert not seat.behind
 
 
+async def test_a_signal_that_comes_while_the_config_is_loaded_has_every_worker_load_it_once_more(look, monkeypatch, caplog):
+    """Some would serve for ever what stood in the file before, and others what stands there now."""
+    looked = look()
+    await looked.started
+    asked: list[int] = []
+    gate = asyncio.Event()
+
+    async def ask(word, *_said, **_how):
+        if word != "reload":
+            return []
+        asked.append(len(asked))
+        await gate.wait()
+        return {"outcome": "unchanged" if asked[-1] % 2 else "changed"}
+
+    for seat in looked.seats:
+        monkeypatch.setattr(seat, "ask", ask)
+    looked.supervisor.reload()
+    await until(lambda: len(asked) == 2)
+    for _ in range(3):
+        looked.supervisor.reload()
+    assert {"outcome": "busy"} == await looked.supervisor._reload(looked.seats[0], None)
+    gate.set()
+    await until(lambda: len(asked) == 4 and not looked.supervisor._loading.locked())
+    assert "changed" == (await looked.supervisor._reload(looked.seats[0], None))["outcome"]
+    assert 6 == len(asked)
+    assert "not every worker" not in caplog.text
+
+
 async def test_a_worker_asks_by_its_channel(look, capfd):
     looked = look("asking metrics", 1)
     await looked.started
