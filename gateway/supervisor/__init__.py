@@ -203,7 +203,7 @@ class Supervisor:
         if not told:
             return {"outcome": "stopping"}
         outcomes = [one.get("outcome", "stopping") for one in told.values()]
-        if len(set(outcomes)) > 1 and not LOADED >= set(outcomes):
+        if len(set(outcomes)) > 1 and not set(outcomes) <= LOADED:
             log.error("not every worker has loaded the config: %s", ", ".join(map(str, outcomes)))
         worst = min(told.values(), key=lambda one: OUTCOMES.index(one.get("outcome", "stopping")))
         return worst if "outcome" in worst else {"outcome": "stopping"}
