@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from gateway import registry
 from gateway.binding import Binding, PlannedRoute
@@ -96,6 +97,24 @@ class Plan:
             for one in route.to.needs():
                 needed.setdefault(one, set()).add(route.to.backend)
         return needed
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a route, for `/routes` and `polygate routes --json`."""
+        source = self.config.source
+        return [
+            {
+                "route": route.name,
+                "calls": [{"protocol": one.protocol, "call": one.when, "origin": one.origin} for one in route.bindings],
+                "left_out": [asdict(one) for one in route.left_out],
+                "backend": route.to.backend,
+                "verb": route.to.verb,
+                "target": getattr(route.to, route.to.verb),
+                "contract": route.contract.name if route.contract else None,
+                "file": source.name(route.where),
+                "line": source.line(route.where),
+            }
+            for route in self.routes
+        ]
 
     def table(self, backends: Mapping[str, Backend], kept: Kept = NOTHING_KEPT) -> Table:
         """The router over every route, with its handlers compiled."""

@@ -6,9 +6,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from gateway.bind import Address, Listen, listen
 from gateway.change import Change, change, missing, said
@@ -45,24 +45,6 @@ class StartError(Exception):
         self.where = where
         """Its place in the config."""
         self.text = text
-
-
-def rows(plan: Plan) -> list[dict[str, Any]]:
-    """One row a route, for `/routes` and `polygate routes --json`."""
-    return [
-        {
-            "route": route.name,
-            "calls": [{"protocol": one.protocol, "call": one.when, "origin": one.origin} for one in route.bindings],
-            "left_out": [asdict(one) for one in route.left_out],
-            "backend": route.to.backend,
-            "verb": route.to.verb,
-            "target": getattr(route.to, route.to.verb),
-            "contract": route.contract.name if route.contract else None,
-            "file": plan.config.source.name(route.where),
-            "line": plan.config.source.line(route.where),
-        }
-        for route in plan.routes
-    ]
 
 
 @dataclass(slots=True)
@@ -173,7 +155,7 @@ class Gateway:
             backends=live,
             keeps=kept.check,
             contracts=plan.config.contracts,
-            routes=rows(plan),
+            routes=plan.rows(),
             servers=partial(servers, plan, addresses),
             documents=documents(plan, addresses),
         )

@@ -6,12 +6,11 @@ import argparse
 
 from gateway.command import OK, say, say_columns, say_json
 from gateway.plan import plan
-from gateway.server import rows
 
 
 def routes(options: argparse.Namespace) -> int:
     """List the routes."""
-    table = rows(plan(options.config))
+    table = plan(options.config).rows()
     if options.json:
         say_json({"routes": table})
         return OK

@@ -89,6 +89,23 @@ def test_a_target_opens_its_messages_fields_where_they_are_objects(served):
     assert {} == text.fields(b"a")
 
 
+def test_its_rows_tell_of_each_route(served, tmp_path):
+    planned, _ = served(STUB)
+    file = f"{tmp_path}/gateway.yaml"
+    line = 1 + STUB.splitlines().index("routes:") + 1
+    assert {
+        "route": "hello",
+        "calls": [{"protocol": "rest", "call": "GET /hello/{name}", "origin": f"{file}:{line}"}],
+        "left_out": [],
+        "backend": "stub",
+        "verb": "call",
+        "target": "hello",
+        "contract": None,
+        "file": file,
+        "line": line,
+    } == planned.rows()[0]
+
+
 def test_a_contract_without_side_effects_makes_its_target_safe():
     planned = plan(SHOP, {})
     assert {"stock": True, "feed": True, "chat": False} == {

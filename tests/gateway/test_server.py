@@ -13,7 +13,7 @@ from gateway.bind import Address
 from gateway.listener import ListenerConfig
 from gateway.plan import Plan, plan
 from gateway.port import BackendConfig
-from gateway.server import Gateway, StartError, rows
+from gateway.server import Gateway, StartError
 
 SAID: list[str] = []
 """What the parts of a test did, in order."""
@@ -185,20 +185,3 @@ async def test_a_part_that_cannot_start_is_named_and_those_before_it_leave(made,
     with pytest.raises(StartError, match=f"backend b: {text}"):
         async with Gateway(made(backends={"b": Backend(name="b", fails=fails)})):
             raise AssertionError("it started")
-
-
-def test_rows_tell_each_route(made, tmp_path):
-    origin = f"{tmp_path}/gateway.yaml:3"
-    assert [
-        {
-            "route": "hello",
-            "calls": [{"protocol": "rest", "call": "GET /hello", "origin": origin}],
-            "left_out": [],
-            "backend": "stub",
-            "verb": "call",
-            "target": "hello",
-            "contract": None,
-            "file": f"{tmp_path}/gateway.yaml",
-            "line": 3,
-        }
-    ] == rows(made())
