@@ -34,6 +34,7 @@ import "polygate/v1/polygate.proto";
 service Feed {
   rpc Follow(stream polygate.v1.Follow) returns (stream polygate.v1.Event);
   rpc Mine(stream polygate.v1.Follow) returns (stream polygate.v1.Event);
+  rpc Hasty(stream polygate.v1.Follow) returns (stream polygate.v1.Event);
 }
 """
 CONFIG = """
@@ -61,7 +62,7 @@ routes:
     when: {{rest: GET /strict, websocket: /strict}}
     to: {{backend: events, tail: {topic}}}
   - name: hasty
-    when: {{rest: GET /hasty, websocket: /hasty}}
+    when: {{rest: GET /hasty, grpc: feed.v1.Feed/Hasty, websocket: /hasty}}
     to: {{backend: events, tail: {topic}, slow: disconnect, behind: {{records: 50}}}}
 """
 
@@ -77,7 +78,7 @@ def contract(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 class Rpc:
-    """The two bidirectional methods, over one connection."""
+    """The bidirectional methods, over one connection."""
 
     def __init__(self, channel: grpc.aio.Channel, contract: bytes) -> None:
         pool = DescriptorPool()
@@ -333,12 +334,26 @@ async def until_closed(socket: ClientConnection) -> AsyncIterator[str | bytes]:
             yield await socket.recv()
 
 
+async def let_go_of(gateway: Gateway) -> None:
+    """Wait until the slow caller was: one that reads on before may catch up."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not any('"route":"hasty"' in line for line in gateway.lines):  # noqa: ASYNC110  a log line wakes nobody
+            await asyncio.sleep(0.01)
+
+
+async def read_on(call: Any, got: list[str]) -> None:
+    """Read events until the call ends, by the error that it ends with."""
+    while True:
+        got.append((await call.read()).cursor)
+
+
 async def test_a_slow_caller_is_let_go_of_with_its_cursor(site: Site) -> None:
     one, topic = site.one, site.topic
     big = "x" * 100_000
     async with connect(one.url("live", "/hasty"), max_queue=1) as socket:
         await asyncio.sleep(0)
         await asyncio.gather(*(write(one, topic, f"{number}{big}") for number in range(130)))
+        await let_go_of(one)
         async with asyncio.timeout(PATIENCE_S):
             got = [json.loads(frame) async for frame in until_closed(socket)]
     assert "slow_caller" == got[-1]["reason"]
@@ -347,6 +362,25 @@ async def test_a_slow_caller_is_let_go_of_with_its_cursor(site: Site) -> None:
     assert len(got) - 1 < 130
     rest = await curl(one.url("public", f"/strict?start={got[-1]['cursor']}"), *ARRAY)
     assert 130 <= len(got) - 1 + len(rest.json)
+
+
+async def test_a_slow_caller_over_grpc_is_let_go_of_with_its_cursor(site: Site) -> None:
+    one, topic = site.one, site.topic
+    big = "x" * 100_000
+    await write(one, topic, 0)
+    async with rpc(one, site.contract) as client, asyncio.timeout(3 * PATIENCE_S):
+        call = await client.call("Hasty", start="earliest")
+        got = [(await call.read()).cursor]
+        await asyncio.gather(*(write(one, topic, f"{number}{big}") for number in range(130)))
+        await let_go_of(one)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await read_on(call, got)
+    assert grpc.StatusCode.RESOURCE_EXHAUSTED is caught.value.code()
+    cursor = details(caught.value)["cursor"]
+    # All that was sent whole has come, and what comes after the cursor is there.
+    assert cursor in got
+    rest = await curl(one.url("public", f"/strict?start={cursor}"), *ARRAY)
+    assert 131 == got.index(cursor) + 1 + len(rest.json)
 
 
 @pytest.fixture
