@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from adapters.backend.kafka import Config
 from gateway.message import Message
+from tests.contract.log import take
 from tests.gateway.test_signature import SECRET, verified
 from tests.system.client import curl
 from tests.system.process import Gateway
@@ -137,3 +139,63 @@ async def test_a_group_that_loses_and_gains_gateways_under_load_loses_nothing_an
     counted = sum(float(number) for number in re.findall(r'polygate_topic_records_total\{.*fate="delivered".*\} (\S+)', text))
     assert counted > 0
     assert 'polygate_topic_lag{listener="work"' in text
+
+
+REFUSED = """
+listeners:
+  work:
+    kind: topic
+    backend: events
+    topics: [TOPIC]
+    group: TOPIC-g
+    session: 1
+    retry: {attempts: 1, seconds: 0.05, max_pause: 0.1}
+    dead_letter: TOPIC-dead
+backends:
+  events: {kind: kafka, bootstrap: "${KAFKA}"}
+  stub: {kind: stub, answers: {gone: {fail: {code: NOT_FOUND, message: there is no such thing}}}}
+routes:
+  - {name: refuse, when: {topic: TOPIC}, to: {backend: stub, call: gone}}
+"""
+
+
+@pytest.mark.broker
+async def test_while_there_is_no_topic_for_dead_letters_their_records_wait_and_none_is_committed(
+    kafka, new_topic, tmp_path: Path
+) -> None:
+    topic = await new_topic()
+    dead = f"{topic}-dead"
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+
+    async def committed() -> int:
+        offsets = await admin.list_consumer_group_offsets(f"{topic}-g")
+        return sum(max(0, one.offset) for one in offsets.values())
+
+    async def refusing(name: str) -> Gateway:
+        gateway = await asyncio.to_thread(Gateway, REFUSED.replace("TOPIC", topic), tmp_path / name, {"KAFKA": kafka})
+        await until(lambda: gateway.errors.read_text().count("there is no such topic") > 1)
+        return gateway
+
+    try:
+        async with Config(kind="kafka", bootstrap=kafka).build() as log:
+            for number in range(3):
+                await log.produce(topic, Message(b"%d" % number))
+        # The first is killed while its record waits, the second finds the topic there at last.
+        with await refusing("one"):
+            assert 0 == await committed()
+        with await refusing("two"):
+            assert 0 == await committed()
+            await admin.create_topics([NewTopic(dead, num_partitions=1, replication_factor=1)])
+            async with asyncio.timeout(PATIENCE_S):
+                while await committed() < 3:  # noqa: ASYNC110  the broker tells nobody
+                    await asyncio.sleep(0.05)
+        async with Config(kind="kafka", bootstrap=kafka).build() as log:
+            assert {0: 3} == await log.ends(dead)
+            async with log.reading(dead, {0: 0}) as reader:
+                letters = await take(reader, 3)
+        told = [(one.body, one.headers.get("polygate-original-offset"), one.headers.get("polygate-attempts")) for one in letters]
+        assert [(b"0", "0", "1"), (b"1", "1", "1"), (b"2", "2", "1")] == told
+    finally:
+        await admin.delete_topics([dead])
+        await admin.close()
