@@ -35,6 +35,9 @@ def told(answer: dict[str, Any]) -> Result:
 class Wire(ABC):
     """How one caller reaches the gateway; made anew after it broke."""
 
+    connections = 0
+    """How many it has made, where that can be known."""
+
     @abstractmethod
     async def write(self, mode: str, key: str, record: str, token: str | None) -> Result:
         """One record; `token` is its idempotency key. Raises nothing that a broken gateway may cause."""
@@ -49,7 +52,12 @@ class Rest(Wire):
 
     def __init__(self, addresses: dict[str, str]) -> None:
         self._url = f"http://{addresses['public']}"
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_S))
+        traces = aiohttp.TraceConfig()
+        traces.on_connection_create_start.append(self._connects)
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_S), trace_configs=[traces])
+
+    async def _connects(self, *_: object) -> None:
+        self.connections += 1
 
     async def write(self, mode: str, key: str, record: str, token: str | None) -> Result:
         headers = {"idempotency-key": f'"{token}"'} if token else {}
@@ -77,7 +85,9 @@ class Socket(Wire):
         del token
         try:
             async with asyncio.timeout(ANSWER_S):
-                self._open = self._open or await connect(f"{self._url}/{mode}", ping_interval=None)
+                if self._open is None:
+                    self.connections += 1
+                    self._open = await connect(f"{self._url}/{mode}", ping_interval=None)
         except (WebSocketException, InvalidStatus, OSError, TimeoutError, EOFError) as error:
             return Told.REFUSED, repr(error)
         try:
@@ -146,7 +156,7 @@ class Writer:
             while not stop.is_set():
                 number += 1
                 result, why = await self._written(number, stop)
-                self._note(Attempt(self._mode, self._name, number, result, why))
+                self._note(Attempt(self._mode, self._name, number, result, why, self._wire.connections))
                 await asyncio.sleep(PAUSE_S if result in {Told.FAILED, Told.REFUSED, Told.UNKNOWN} else PACE_S)
         finally:
             await self._wire.close()

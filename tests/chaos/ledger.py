@@ -37,6 +37,8 @@ class Attempt:
     number: int
     told: Told
     why: str = ""
+    connection: int = 0
+    """Which of its writer's, counted as they were made."""
 
     @property
     def id(self) -> str:
@@ -74,8 +76,10 @@ class Verdict:
         )
 
 
-def verdict(attempts: Sequence[Attempt], found: Iterable[Sequence[str]]) -> Verdict:
-    """Hold a ledger against a topic. `found`: the ids in each partition, in order."""
+def verdict(attempts: Sequence[Attempt], found: Iterable[Sequence[str]], *, alone: bool = True) -> Verdict:
+    """Hold a ledger against a topic. `found`: the ids in each partition, in order. `alone`: all connections of a writer are to
+    one process, so that order holds from one to the next too.
+    """
     partitions = [list(ids) for ids in found]
     times = Counter(one for ids in partitions for one in ids)
     known = {attempt.id: attempt for attempt in attempts}
@@ -92,20 +96,21 @@ def verdict(attempts: Sequence[Attempt], found: Iterable[Sequence[str]]) -> Verd
     result.duplicate = [one for one, count in times.items() if count > 1]
     result.twice = [one for one in result.duplicate if one in known and known[one].mode == ONCE]
     result.strange = [one for one in times if one not in known]
-    result.reordered = [one for ids in partitions for one in _turned(ids, known)]
+    result.reordered = [one for ids in partitions for one in _turned(ids, known, alone=alone)]
     return result
 
 
-def _turned(ids: Sequence[str], known: dict[str, Attempt]) -> Iterable[str]:
+def _turned(ids: Sequence[str], known: dict[str, Attempt], *, alone: bool) -> Iterable[str]:
     """The records whose first copy stands behind one that their writer wrote after them had been answered."""
-    latest: dict[str, int] = defaultdict(int)
+    latest: dict[tuple[str, int], int] = defaultdict(int)
     seen: set[str] = set()
     for one in ids:
         attempt = known.get(one)
         if attempt is None or one in seen:
             continue
         seen.add(one)
+        order = attempt.writer, 0 if alone else attempt.connection
         # Of one whose outcome was unknown nobody has promised when it comes.
-        if attempt.number < latest[attempt.writer] and attempt.told is not Told.UNKNOWN:
+        if attempt.number < latest[order] and attempt.told is not Told.UNKNOWN:
             yield one
-        latest[attempt.writer] = max(latest[attempt.writer], attempt.number)
+        latest[order] = max(latest[order], attempt.number)

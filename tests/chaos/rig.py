@@ -237,7 +237,7 @@ class Rig:
         accounted(metrics)
         dropped, unknown = settled_later(metrics, "none")
         code = await self.terminate()
-        result = verdict(self.attempts, await self._found())
+        result = verdict(self.attempts, await self._found(), alone=not self.held and self.number == 1)
         if len(self.gateways) == 1 and not dropped <= result.dropped <= dropped + unknown:
             counted = f"{dropped} were counted as dropped and {unknown} as unknown"
             result.strange.append(f"of what was accepted {counted}, and {result.dropped} are missing")

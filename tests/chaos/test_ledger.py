@@ -48,6 +48,12 @@ def test_a_record_behind_one_that_was_written_after_its_answer_is_reordered():
     assert ["w/1"] == result.reordered
 
 
+def test_between_two_connections_order_holds_where_both_are_to_one_process():
+    mine = [Attempt("stored", "w", number, Told.STORED, connection=number) for number in (1, 2)]
+    assert ["w/1"] == verdict(mine, [["w/2", "w/1"]]).reordered
+    assert [] == verdict(mine, [["w/2", "w/1"]], alone=False).reordered
+
+
 def test_a_second_copy_and_a_late_unknown_are_not_reordered():
     result = verdict(attempts(Told.UNKNOWN, Told.ACKNOWLEDGED), [["w/2", "w/1", "w/2"]])
     assert [] == result.reordered
