@@ -144,6 +144,37 @@ async def test_a_bad_file_is_told_to_whoever_had_it_loaded(own_shop: Shop) -> No
     assert 200 == (await curl(f"{own_shop.rest}/stock/tea")).status
 
 
+async def test_a_bad_file_under_watch_is_told_in_the_log_and_counted_and_the_running_one_stays(tmp_path: Path) -> None:
+    config = on_free_ports(SHOP.read_text()) + "reload: {watch: true, every: 0.1}\n"
+    bad = config.replace("tail: orders.placed", "tial: orders.placed")
+    with Gateway(config, tmp_path) as gateway:
+        shop = Shop(gateway)
+
+        async def seen(text: str) -> None:
+            async with asyncio.timeout(20):
+                while text not in gateway.errors.read_text():  # noqa: ASYNC110  another process writes it
+                    await asyncio.sleep(0.05)
+
+        async def stale() -> bool:
+            return b"\npolygate_config_stale 1" in (await curl(f"{shop.admin}/metrics")).body
+
+        async with connect(f"{shop.live}/feed") as feed:
+            gateway.file.write_text(bad)
+            await seen("the one before is served on")
+            line = bad[: bad.index("tial")].count("\n") + 1
+            told = f'gateway.yaml:{line} routes[1].to.tial: unknown field; did you mean "tail"?'
+            assert told in gateway.errors.read_text()
+            assert await stale()
+            # What runs is the one before, with the streams that it had.
+            answer = await curl(f"{shop.rest}/orders/ada", "--json", '{"sku": "tea", "quantity": 2}')
+            assert 201 == answer.status
+            assert "tea" == json.loads(await feed.recv())["body"]["sku"]
+            gateway.file.write_text(config.replace("quantity: 42", "quantity: 43"))
+            await seen("the config was loaded anew")
+            assert 43 == (await curl(f"{shop.rest}/stock/tea")).json["quantity"]
+            assert not await stale()
+
+
 async def test_listeners_of_every_kind_that_change_keep_their_ports(own_shop: Shop) -> None:
     config = own_shop.gateway.file.read_text()
     changed = (
