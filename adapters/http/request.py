@@ -50,6 +50,15 @@ def header_name(name: str) -> str:
 
 HeaderName = Annotated[str, AfterValidator(header_name)]
 
+
+def _template(source: str) -> str:
+    """A text that is a template. Raises TemplateError."""
+    Template(source)
+    return source
+
+
+TemplateText = Annotated[str, AfterValidator(_template)]
+
 FORWARD = ("accept-language", "traceparent", "tracestate", "x-request-id")
 BACK = (
     *("allow", "cache-control", "content-disposition", "content-language", "deprecation", "etag", "expires", "last-modified"),
