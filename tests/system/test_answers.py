@@ -17,6 +17,7 @@ from aiohttp import web
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from websockets.asyncio.client import connect
 
+from tests.kafka_broker import Broker
 from tests.system.client import curl, message, rpc, streaming
 from tests.system.conftest import delete
 from tests.system.process import ROOT, Gateway
@@ -380,3 +381,80 @@ async def test_a_reply_that_came_while_nobody_ran_is_kept_by_whoever_starts(
         again = group.start("again")
         answers = [await curl(again.url("public", f"{place}?wait=20")) for place in places]
         assert [(200, ANSWER)] * 6 == [(answer.status, answer.json) for answer in answers]
+
+
+ELSEWHERE = (
+    ANSWERING.replace('state: {path: "${POLYGATE_VAR}/state.db"}', "state: {backend: kept, topic: TOPIC}")
+    .replace("backends:\n  events:", 'backends:\n  kept: {kind: kafka, bootstrap: "${KAFKA}", create: {}}\n  events:')
+    .replace("to: {backend: stub, call: quote}", "to: {backend: hooks, call: POST /quote}")
+)
+
+
+class Quoting(Receiver):
+    """Answers questions once it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may = asyncio.Event()
+        self.may.set()
+
+    async def post(self, request: web.Request) -> web.Response:
+        await request.read()
+        await self.may.wait()
+        return web.json_response(ANSWER)
+
+
+async def test_while_the_backend_of_the_state_is_away_answers_are_503_and_none_is_lost(broker: Broker, tmp_path: Path) -> None:
+    config = ELSEWHERE.replace("TOPIC", f"kept-{uuid4().hex[:12]}")
+    async with Quoting().serving() as quoting:
+        environment = {"KAFKA": broker.bootstrap, "HOOKS": quoting.url}
+        with await asyncio.to_thread(Gateway, config, tmp_path, environment) as gateway:
+            first = await asked(gateway)
+            assert ANSWER == (await curl(gateway.url("public", f"{first}?wait=20"))).json
+            quoting.may.clear()
+            second = await asked(gateway)
+            await asyncio.to_thread(broker.kill)
+            # The reply comes while it cannot be kept.
+            quoting.may.set()
+            for place in (first, second):
+                refused = await curl(gateway.url("public", place))
+                assert (503, "unreachable", "failed") == (refused.status, refused.json["reason"], refused.json["outcome"])
+                assert "retry-after" in refused.headers
+            refused = await curl(gateway.url("public", "/quotes"), *ASYNC, data=QUESTION)
+            assert (503, "failed") == (refused.status, refused.json["outcome"])
+            await asyncio.to_thread(broker.start)
+            for place in (first, second):
+                async with asyncio.timeout(60):
+                    while (answer := await curl(gateway.url("public", f"{place}?wait=10"))).status in {202, 503}:  # noqa: ASYNC110
+                        await asyncio.sleep(0.1)  # as a caller does
+                assert (200, ANSWER) == (answer.status, answer.json)
+            assert ANSWER == (await curl(gateway.url("public", f"{await asked(gateway)}?wait=20"))).json
+
+
+KEYED = (
+    ANSWERING.replace("      later:", "      idempotency: {window: 600}\n      later:").replace(
+        "to: {backend: stub, call: quote}", "to: {backend: hooks, call: POST /quote}"
+    )
+    + """
+  - {name: asked, when: {rest: GET /asked}, to: {backend: events, tail: quotes.asked}}
+"""
+)
+
+
+async def test_a_key_is_one_question_and_one_answer_though_the_gateway_is_killed_in_between(tmp_path: Path) -> None:
+    keyed = (*POST, "-H", 'Idempotency-Key: "1"')
+    async with Quoting().serving() as quoting:
+        quoting.may.clear()
+        with await asyncio.to_thread(Gateway, KEYED, tmp_path, {"HOOKS": quoting.url}) as gateway:
+            receipts = [await asked(gateway, "-H", 'Idempotency-Key: "1"') for _ in range(2)]
+            assert receipts[0] == receipts[1]
+            gateway.kill()
+        quoting.may.set()
+        with await asyncio.to_thread(Gateway, KEYED, tmp_path, {"HOOKS": quoting.url}) as gateway:
+            for _ in range(2):
+                answer = await curl(gateway.url("public", "/quotes"), *keyed, data=QUESTION)
+                assert (200, ANSWER, "true") == (answer.status, answer.json, answer.headers.get("idempotency-replayed"))
+            assert ANSWER == (await curl(gateway.url("public", receipts[0]))).json
+            refused = await curl(gateway.url("public", "/quotes"), *keyed, data=b'{"sku":"milk","quantity":1}')
+            assert (422, "invalid") == (refused.status, refused.json["reason"])
+            assert 1 == len((await curl(gateway.url("public", "/asked"), "-H", "Accept: application/json")).json)
