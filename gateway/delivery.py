@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import deque
 from collections.abc import Callable, Collection, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from gateway.backoff import pause
 from gateway.metric import Counter, Gauge
 from gateway.port import Deliver, Record, Subscription
 from gateway.task import Tasks
@@ -150,17 +150,18 @@ class Delivery:
         del self._lanes[key]
 
     async def _delivered(self, record: Record, lane: _Lane) -> None:
-        pause = AGAIN_S[0]
+        tries = 0
         while True:
             try:
                 await self._deliver(record, lane)
             except Exception as error:
+                tries += 1
+                wait = pause(tries, AGAIN_S)
                 if not self._leaving:
-                    log.warning("%s: %d is delivered again in %.1f s", self._name, record.offset, pause, exc_info=error)
+                    log.warning("%s: %d is delivered again in %.1f s", self._name, record.offset, wait, exc_info=error)
             else:
                 return
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  jitter, not a secret
-            pause = min(pause * 2, AGAIN_S[1])
+            await asyncio.sleep(wait)
 
     def _done(self, held: _Held) -> None:
         held.done = True

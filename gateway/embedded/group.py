@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
+from gateway.backoff import Backoff
 from gateway.delivery import DROPPED, LAG, Delivery
 from gateway.embedded.commits import Commits
 from gateway.embedded.log import LocalLog
@@ -99,7 +100,7 @@ class _Consumer:
 
     async def run(self) -> None:
         """Read until cancelled. What cannot be read now is tried again, more and more slowly."""
-        tries = 0
+        backoff = Backoff(BACKOFF_S)
         while True:
             at = self._at
             try:
@@ -110,10 +111,10 @@ class _Consumer:
                     log.warning("%s: %d to %d were dropped undelivered", self.name, self._at, self._partition.start - 1)
                     self._at = self._partition.start
                     continue
-                tries = tries + 1 if at == self._at else 1
-                pause = min(BACKOFF_S[0] * 2 ** (tries - 1), BACKOFF_S[1])
-                log.warning("%s: %d is read again in %.1f s", self.name, self._at, pause, exc_info=error)
-                await asyncio.sleep(pause)
+                if at != self._at:
+                    backoff.reset()
+                log.warning("%s: %d is read again in %.1f s", self.name, self._at, backoff.seconds, exc_info=error)
+                await backoff.wait()
 
     async def _follow(self) -> None:
         number = self._partition.number

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from gateway.backoff import pause
 from gateway.errors import BackendError, CallerError, GatewayError, Reason
 from gateway.spool.record import Stored
 from gateway.task import Tasks
@@ -89,9 +89,8 @@ class Forwarder:
             lane = await self._ready.get()
             record = lane.records[0]
             if not await self._tried(lane, record):
-                pause = min(PAUSE_S[0] * 2 ** min(lane.tries, 10), PAUSE_S[1]) * random.uniform(0.5, 1.0)  # noqa: S311  jitter
                 lane.tries += 1
-                asyncio.get_running_loop().call_later(pause, self._ready.put_nowait, lane)
+                asyncio.get_running_loop().call_later(pause(lane.tries, PAUSE_S), self._ready.put_nowait, lane)
                 continue
             lane.tries = lane.refusals = 0
             lane.records.popleft()

@@ -16,6 +16,7 @@ import random
 import time
 from dataclasses import dataclass, field
 
+from gateway.backoff import pause
 from gateway.errors import BackendError, CallerError, GatewayError, HttpAnswer
 from gateway.exchange import Call, Memory, new_id
 from gateway.message import JSON, Message, compact
@@ -61,8 +62,8 @@ class Due:
 
     def failed(self, now: float) -> Due:
         """After one more try that failed: with twice the pause, and jitter."""
-        pause = min(PAUSE_S[0] * 2**self.tries, PAUSE_S[1]) * random.uniform(0.5, 1.0)  # noqa: S311  jitter, not a secret
-        return Due(self.asked, self.url, self.id, self.until, now + pause, self.tries + 1)
+        tries = self.tries + 1
+        return Due(self.asked, self.url, self.id, self.until, now + pause(tries, PAUSE_S), tries)
 
 
 def due_of(kept: bytes) -> Due:

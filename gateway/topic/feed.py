@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
+from gateway.backoff import Backoff
 from gateway.errors import BackendError, CallerError, Reason
 from gateway.port import Record
 from gateway.task import Tasks
@@ -91,24 +92,23 @@ class Feed:
 
     async def run(self) -> None:
         """Read until cancelled. While the topic cannot be read, its followers wait, and then go on where they stood."""
-        pause = BACKOFF_S[0]
+        backoff = Backoff(BACKOFF_S)
         while True:
             try:
                 async with self.log.reading(self.topic, self.end) as reader:
                     while not await self._widened():
                         records = await reader.read()
-                        pause = BACKOFF_S[0]
+                        backoff.reset()
                         if reader.at != self.end:
                             self.add(records, reader.at)
                 continue
             except CallerError:
                 await self._overtaken()
             except BackendError as error:
-                log.warning("feed of %s waits %.1f s: %s", self.topic, pause, error.message)
+                log.warning("feed of %s waits %.1f s: %s", self.topic, backoff.seconds, error.message)
             except Exception:
-                log.exception("feed of %s waits %.1f s", self.topic, pause)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, BACKOFF_S[1])
+                log.exception("feed of %s waits %.1f s", self.topic, backoff.seconds)
+            await backoff.wait()
 
     async def _widened(self) -> bool:
         """Whether the topic has more partitions than are read: from now on those are too, from their start."""

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Self
 
+from gateway.backoff import Backoff
 from gateway.errors import BackendError, CallerError, GatewayError, Reason
 from gateway.metric import Counter
 from gateway.port import Record
@@ -138,7 +139,7 @@ class Keeper:
 
     async def run(self) -> None:
         """Read until cancelled: from where the first question without an answer was asked, and then on."""
-        pause = BACKOFF_S[0]
+        backoff = Backoff(BACKOFF_S)
         while True:
             try:
                 async with self._feeds.following(self._topic) as feed:
@@ -149,16 +150,16 @@ class Keeper:
                     while True:
                         records = await follower.read()
                         await self._keep(records)
-                        self._at, pause = dict(follower.at), BACKOFF_S[0]
+                        self._at = dict(follower.at)
+                        backoff.reset()
             except CallerError:
                 log.warning("%s no longer holds all replies that may have come: what it holds is read", self._topic)
                 self._at = await self._starts() or self._at
             except BackendError as error:
-                log.warning("answers on %s wait %.1f s: %s", self._topic, pause, error.message)
+                log.warning("answers on %s wait %.1f s: %s", self._topic, backoff.seconds, error.message)
             except Exception:
-                log.exception("answers on %s wait %.1f s", self._topic, pause)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, BACKOFF_S[1])
+                log.exception("answers on %s wait %.1f s", self._topic, backoff.seconds)
+            await backoff.wait()
 
     async def _starts(self) -> Offsets | None:
         try:
@@ -194,15 +195,14 @@ class Keeper:
 
     async def _keep_all(self, key: str, replies: Sequence[Record]) -> None:
         for record in replies:
-            pause = BACKOFF_S[0]
+            backoff = Backoff(BACKOFF_S)
             while True:
                 try:
                     await self._keep_one(key, answer_of(record))
                     break
                 except BackendError as error:
-                    log.warning("an answer on %s waits %.1f s: %s", self._topic, pause, error.message)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, BACKOFF_S[1])
+                    log.warning("an answer on %s waits %.1f s: %s", self._topic, backoff.seconds, error.message)
+                await backoff.wait()
 
     async def _keep_one(self, key: str, answer: Answer) -> None:
         name = self._name(key)

@@ -14,6 +14,7 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Self
 
+from gateway.backoff import Backoff
 from gateway.errors import BackendError, CallerError, GatewayError, Outcome, Reason, translating
 from gateway.exchange import new_id
 from gateway.message import Headers, Message
@@ -208,7 +209,7 @@ class Shelf:
         await self._log.append(self._topic, Message(value, key=key.encode(), headers=told), deadline, partition=0)
 
     async def _run(self) -> None:
-        pause = BACKOFF_S[0]
+        backoff = Backoff(BACKOFF_S)
         while True:
             try:
                 await self._log.make_compacted(self._topic, self._max_age + GRACE_MS / 1000)
@@ -224,8 +225,9 @@ class Shelf:
             except Exception:
                 log.exception("the gateway's state cannot be read")
             self._tried.set()
-            await asyncio.sleep(pause)
-            pause = BACKOFF_S[0] if self._readable else min(pause * 2, BACKOFF_S[1])
+            await backoff.wait()
+            if self._readable:
+                backoff.reset()
 
     async def _follow(self) -> None:
         """Read on from where it was, until that fails."""

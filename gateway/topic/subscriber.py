@@ -6,12 +6,12 @@ One connection at a time: a new one takes over, since the one before may be dead
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 
 from pydantic import Field
 
+from gateway.backoff import Backoff
 from gateway.errors import BackendError, CallerError, Reason
 from gateway.metric import Counter
 from gateway.part import Part
@@ -134,18 +134,19 @@ class Places:
             self._tasks.spawn(self._store(name), f"place of a subscriber of {self._route}")
 
     async def _store(self, name: str) -> None:
-        pause = BACKOFF_S[0]
+        backoff = Backoff(BACKOFF_S)
         try:
             while name in self._waiting:
                 cursor, stored = self._waiting[name]
                 try:
                     await self._state.put(self._key(name), cursor.encode(), self._seconds)
                 except BackendError as error:
-                    log.warning("a subscriber of %s: its acknowledgement waits %.1f s: %s", self._route, pause, error.message)
-                    await asyncio.sleep(pause)
-                    pause = min(pause * 2, BACKOFF_S[1])
+                    log.warning(
+                        "a subscriber of %s: its acknowledgement waits %.1f s: %s", self._route, backoff.seconds, error.message
+                    )
+                    await backoff.wait()
                     continue
-                pause = BACKOFF_S[0]
+                backoff.reset()
                 ACKNOWLEDGED.add(1, self._route)
                 if self._waiting[name][0] == cursor:
                     del self._waiting[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from socket import gethostname
 from typing import Any, ClassVar, Literal, Self
@@ -203,7 +203,11 @@ class Kafka:
     async def append_all(self, posts: Sequence[Post], deadline: float, *, route: str = "") -> Sequence[Place]:
         return await self._transactions.append_all(posts, deadline, route=route)
 
-    async def starts(self, topic: str) -> Offsets:
+    async def starts(self, topic: str, *, named: Collection[int] = ()) -> Offsets:
+        starts = await self._offsets(topic, EARLIEST)
+        if set(named) <= starts.keys():
+            return starts
+        self._cluster.topics.forget(topic)
         return await self._offsets(topic, EARLIEST)
 
     async def ends(self, topic: str) -> Offsets:

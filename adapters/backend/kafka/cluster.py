@@ -15,6 +15,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from adapters.backend.kafka.catalog import Catalog
 from adapters.backend.kafka.wire import AWAY, BACKOFF_S, TROUBLES, Broker, Settings
+from gateway.backoff import Backoff
 from gateway.errors import BackendError, Reason
 from gateway.task import Tasks
 
@@ -57,23 +58,22 @@ class Cluster:
 
     async def _find(self) -> None:
         """Ask the brokers of the config whenever none of the cluster's is up: they may all have moved."""
-        pause = BACKOFF_S[0]
+        backoff = Backoff(BACKOFF_S)
         while True:
             for seed in self._seeds:
                 try:
                     self._learn(await seed.pulse(self._settings.away_s))
-                    pause = BACKOFF_S[0]
+                    backoff.reset()
                     break
                 except AWAY as error:
                     self._note(error)
                 finally:
                     await seed.close()
             self.tried.set()
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, BACKOFF_S[1])
+            await backoff.wait()
             while self.up.is_set():
                 await asyncio.sleep(PULSE_S)
-                pause = BACKOFF_S[0]
+                backoff.reset()
 
     def _note(self, error: BaseException) -> None:
         """Keep why the brokers are away; tell when it changes."""
@@ -116,7 +116,7 @@ class Cluster:
             self.up.clear()
 
     async def _watch(self, node: int, broker: Broker) -> None:
-        pause = BACKOFF_S[0]
+        backoff = Backoff(BACKOFF_S)
         while True:
             try:
                 metadata = await broker.pulse(self._settings.away_s)
@@ -124,10 +124,9 @@ class Cluster:
                 self.away.add(node)
                 self._note(error)
                 self._judge()
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, BACKOFF_S[1])
+                await backoff.wait()
             else:
-                pause = BACKOFF_S[0]
+                backoff.reset()
                 self._heard[node] = asyncio.get_running_loop().time()
                 self.away.discard(node)
                 self._learn(metadata)

@@ -18,7 +18,8 @@ from adapters.backend.kafka.batch import NO_ANSWER, Batch, produced
 from adapters.backend.kafka.cluster import Cluster
 from adapters.backend.kafka.sending import Budget, Identity, Lane
 from adapters.backend.kafka.settlement import Settlement
-from adapters.backend.kafka.wire import AWAY, TROUBLES, Settings, pause
+from adapters.backend.kafka.wire import AWAY, BACKOFF_S, TROUBLES, Settings
+from gateway.backoff import pause
 from gateway.errors import BackendError, GatewayError, Outcome, Reason, translating
 from gateway.task import Tasks
 
@@ -211,4 +212,4 @@ class Couriers:
 
     async def _pause(self, courier: Courier) -> None:
         courier.tries += 1
-        await asyncio.sleep(pause(courier.tries))
+        await asyncio.sleep(pause(courier.tries, BACKOFF_S))

@@ -19,6 +19,7 @@ from adapters.backend.kafka.mark import mark, marked
 from adapters.backend.kafka.record import record_of
 from adapters.backend.kafka.sticky import sticky
 from adapters.backend.kafka.wire import AWAY, Settings, end
+from gateway.backoff import Backoff
 from gateway.delivery import DROPPED, LAG, Delivery
 from gateway.errors import GatewayError
 from gateway.port import Deliver, Subscription
@@ -187,7 +188,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
         await self._stack.aclose()
 
     async def _run(self) -> None:
-        pause = AGAIN_S[0]
+        backoff = Backoff(AGAIN_S)
         while True:
             try:
                 await self._cluster.up.wait()
@@ -196,10 +197,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
                         await self._cluster.topics.leaders(topic)
                 await self._consume()
             except (*AWAY, GatewayError) as error:
-                log.warning("group %s waits %.1f s: %r", self._subscription.group, pause, error)
+                log.warning("group %s waits %.1f s: %r", self._subscription.group, backoff.seconds, error)
             self._tried.set()
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, AGAIN_S[1])
+            await backoff.wait()
 
     async def _consume(self) -> None:
         """From joining the group to leaving it, which only an error or the end brings about."""

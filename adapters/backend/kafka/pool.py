@@ -15,7 +15,8 @@ from adapters.backend.kafka.cluster import Cluster
 from adapters.backend.kafka.sending import Budget, Sending, milliseconds
 from adapters.backend.kafka.settlement import LATE
 from adapters.backend.kafka.transaction import TIMEOUT_S, Producer, Refused
-from adapters.backend.kafka.wire import AWAY, REFUSALS, Settings, pause
+from adapters.backend.kafka.wire import AWAY, BACKOFF_S, REFUSALS, Settings
+from gateway.backoff import pause
 from gateway.errors import BackendError, CallerError, GatewayError, Reason
 from gateway.task import Tasks
 from gateway.topic.log import Place, Post
@@ -146,7 +147,7 @@ class Transactions:
                 if not work.done.done() and (error is told or told.reason is not Reason.UNREACHABLE):
                     work.done.set_exception(told)
                 tries += 1
-                await asyncio.sleep(pause(tries))
+                await asyncio.sleep(pause(tries, BACKOFF_S))
             else:
                 if not work.done.done():
                     work.committing = True
@@ -183,7 +184,7 @@ class Transactions:
                 if asyncio.get_running_loop().time() >= until:
                     break
                 tries += 1
-                await asyncio.sleep(pause(tries))
+                await asyncio.sleep(pause(tries, BACKOFF_S))
             else:
                 fate = "acknowledged"
                 break

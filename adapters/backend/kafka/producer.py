@@ -19,7 +19,8 @@ from adapters.backend.kafka.cluster import Cluster
 from adapters.backend.kafka.courier import Couriers
 from adapters.backend.kafka.record import HEADER_OVERHEAD, RECORD_OVERHEAD
 from adapters.backend.kafka.sending import Budget, Door, Lane, Lanes, Sending, chosen_by, milliseconds
-from adapters.backend.kafka.wire import TROUBLES, Settings, pause
+from adapters.backend.kafka.wire import BACKOFF_S, TROUBLES, Settings
+from gateway.backoff import pause
 from gateway.errors import BackendError, CallerError, Reason, translating
 from gateway.message import Message
 from gateway.metric import Gauge
@@ -109,7 +110,7 @@ class Writer:
                 if not await self._look(topic):
                     self._doubt(topic)
             tries = tries + 1 if self._stale else 0
-            await asyncio.sleep(min(pause(tries + 1), 2 * self._settings.away_s))
+            await asyncio.sleep(min(pause(tries + 1, BACKOFF_S), 2 * self._settings.away_s))
 
     async def _look(self, topic: str) -> bool:
         """See where a topic's partitions are; whether each of them can be written now."""

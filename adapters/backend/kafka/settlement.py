@@ -14,7 +14,8 @@ from aiokafka import errors
 
 from adapters.backend.kafka.batch import AGAIN, DOUBT, LOST, OF_ONE, SILENT, TOO_LARGE, Answer, Batch
 from adapters.backend.kafka.sending import Budget, Identity, Lane, Sending
-from adapters.backend.kafka.wire import pause
+from adapters.backend.kafka.wire import BACKOFF_S
+from gateway.backoff import pause
 from gateway.errors import BackendError, CallerError, GatewayError, Reason
 from gateway.metric import Counter
 from gateway.topic.log import Place
@@ -110,7 +111,7 @@ class Settlement:
         if not batch.doubtful:
             self._give_back(lane, batch)
         lane.tries += 1
-        asyncio.get_running_loop().call_later(pause(lane.tries), self._offer, lane)
+        asyncio.get_running_loop().call_later(pause(lane.tries, BACKOFF_S), self._offer, lane)
 
     def _parted(self, lane: Lane, batch: Batch) -> None:
         """Send it once more at once, in parts: it was not written, and the broker is well."""

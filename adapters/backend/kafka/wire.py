@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import ssl
 import struct
 from collections.abc import Awaitable, Callable, Mapping
@@ -51,12 +50,6 @@ TROUBLES = (
     (REFUSALS, Reason.REFUSED, "the broker refuses this"),
     (AWAY, Reason.UNREACHABLE, "the broker cannot be reached"),
 )
-
-
-def pause(tries: int) -> float:
-    """Seconds before a try that follows `tries` in vain: twice as long each time up to a bound, with jitter."""
-    longest = min(BACKOFF_S[0] * 2.0 ** min(tries - 1, 10), BACKOFF_S[1])
-    return longest * random.uniform(0.5, 1.0)  # noqa: S311  jitter, not a secret
 
 
 @dataclass(frozen=True, slots=True)

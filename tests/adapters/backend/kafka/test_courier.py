@@ -11,7 +11,7 @@ import pytest
 from adapters.backend.kafka.courier import Couriers
 from adapters.backend.kafka.sending import Budget, Lane, Sending
 from adapters.backend.kafka.settlement import LATE
-from adapters.backend.kafka.wire import BACKOFF_S, Settings, pause
+from adapters.backend.kafka.wire import Settings
 from gateway.errors import BackendError, GatewayError, Reason
 from gateway.message import Message
 from gateway.topic.log import Place
@@ -296,9 +296,3 @@ async def test_a_lane_that_is_closed_ends_what_waits_and_what_comes_back():
                 await one.place
             assert Reason.REFUSED == caught.value.reason
         assert 0 == rig.budget.held
-
-
-def test_pauses_grow_to_a_bound_with_jitter():
-    assert all(BACKOFF_S[0] / 2 <= pause(1) <= BACKOFF_S[0] for _ in range(100))
-    assert all(BACKOFF_S[1] / 2 <= pause(tries) <= BACKOFF_S[1] for tries in range(6, 2000, 50))
-    assert 1 < len({pause(3) for _ in range(10)})
