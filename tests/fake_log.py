@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 
@@ -118,7 +118,8 @@ class FakeLog:
             self._check(post.topic, post.message, deadline, post.partition)
         return [self.put(post.topic, post.message, post.partition) for post in posts]
 
-    async def starts(self, topic: str) -> Offsets:
+    async def starts(self, topic: str, *, named: Collection[int] = ()) -> Offsets:
+        del named
         return {number: self.dropped.get((topic, number), 0) for number, _ in enumerate(self._partitions(topic))}
 
     async def ends(self, topic: str) -> Offsets:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
@@ -167,8 +167,8 @@ class Embedded:
         """
         return await self._log.admit(topic, message, deadline, partition=partition, route=route, ended=ended)
 
-    async def starts(self, topic: str) -> Offsets:
-        return await self._log.starts(topic)
+    async def starts(self, topic: str, *, named: Collection[int] = ()) -> Offsets:
+        return await self._log.starts(topic, named=named)
 
     async def ends(self, topic: str) -> Offsets:
         return await self._log.ends(topic)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from gateway.embedded.commits import Commits, Written
@@ -151,7 +151,8 @@ class LocalLog:
         found = self.make(topic)
         return found.choose(key) if partition is None else found.partitions[partition]
 
-    async def starts(self, topic: str) -> Offsets:
+    async def starts(self, topic: str, *, named: Collection[int] = ()) -> Offsets:
+        del named  # nobody else could know of more
         found = self.find(topic)
         return {partition.number: partition.start for partition in found.partitions} if found else {0: 0}
 

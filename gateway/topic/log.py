@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -74,8 +74,10 @@ class Log(Protocol):
     async def append_all(self, posts: Sequence[Post], deadline: float, *, route: str = "") -> Sequence[Place]:
         """Write all of several records, or none, in one transaction; their places, in the same order. Raises as `append` does."""
 
-    async def starts(self, topic: str) -> Offsets:
-        """The offset of the first record still held, for each partition. BackendError(REFUSED) for an unknown topic."""
+    async def starts(self, topic: str, *, named: Collection[int] = ()) -> Offsets:
+        """The offset of the first record still held, for each partition; also of those that are `named`, of which another gateway
+        may have heard before this one. BackendError(REFUSED) for an unknown topic.
+        """
 
     async def ends(self, topic: str) -> Offsets:
         """The offset that the next record will get, for each partition."""

@@ -92,7 +92,7 @@ async def place(log: Log, topic: str, start: str) -> Start:
         cursor = offsets_of(start)
     except CallerError as error:
         raise wrong("start", _STARTS) from error
-    starts = await log.starts(topic)
+    starts = await log.starts(topic, named=cursor)
     if not cursor.keys() <= starts.keys():
         raise wrong("start", "is a cursor of another topic")
     ends = await log.ends(topic)

@@ -23,6 +23,7 @@ from gateway.port import Subscription
 from gateway.status import outcome_of
 from gateway.topic.feed import Feeds
 from gateway.topic.follower import Follower
+from gateway.topic.opening import place
 from gateway.topic.shelf import Shelf
 from tests.contract.log import PATIENCE_S, LogContract, Seen, SourceContract, everything, fill, soon, take
 from tests.contract.state import MAX_BYTES, SharedContract, StateContract
@@ -350,6 +351,20 @@ async def test_what_comes_in_a_partition_that_is_added_to_a_topic_is_read_by_who
         assert {(0, 1), (1, 0), (2, 0)} == found
         assert {0: 2, 1: 1, 2: 1} == await log.ends(topic)
     assert [] == [record.getMessage() for record in caplog.records if record.name == "polygate" and record.levelname != "INFO"]
+
+
+async def test_a_cursor_holds_that_names_a_partition_of_which_another_gateway_has_heard_before(
+    log, kafka, new_topic, monkeypatch
+):
+    monkeypatch.setattr("adapters.backend.kafka.catalog.KNOWN_S", 3600)
+    topic = await new_topic()
+    assert {0: 0} == await log.starts(topic)
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    await admin.create_partitions({topic: NewPartitions(2)})
+    await admin.close()
+    assert {0: 0} == await log.starts(topic)
+    assert {0: 0, 1: 0} == (await place(log, topic, "1:0")).at
 
 
 async def test_a_reader_of_a_topic_that_was_deleted_says_so(log, kafka, new_topic):
