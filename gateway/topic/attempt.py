@@ -27,7 +27,7 @@ class Attempt:
     doubt: bool = False
     """It has ended, and whether its records were written is not known."""
     since: Mapping[str, Offsets] = field(default_factory=dict)
-    """By topic, where its records can stand at the earliest."""
+    """By topic, where its records can stand at the earliest; empty where that was not known."""
     receipts: tuple[Receipt, ...] = ()
 
     def written(self) -> bytes:
@@ -74,7 +74,7 @@ async def find(log: Log, key: str, since: Mapping[str, Offsets], count: int) -> 
     found: dict[int, Place] = {}
     for topic, at in since.items():
         starts, ends = await log.starts(topic), await log.ends(topic)
-        if any(starts.get(number, 0) > offset for number, offset in at.items()):
+        if any(starts[number] > at.get(number, 0) for number in starts if number in at or not at):
             raise Overtaken
         place = {number: at.get(number, starts.get(number, 0)) for number in ends}
         if all(place[number] >= end for number, end in ends.items()):

@@ -99,7 +99,7 @@ class Claims:
         try:
             async with asyncio.timeout_at(due):
                 receipts = await find(self._log, key, other.since, count)
-        except (TimeoutError, Overtaken) as error:
+        except (TimeoutError, Overtaken, BackendError) as error:
             text = "an attempt with this Idempotency-Key has not ended, and its topic cannot be searched for what it wrote"
             raise BackendError(Reason.UNKNOWN_OUTCOME, text) from error
         if receipts is not None:

@@ -203,11 +203,12 @@ class Once:
         if known is None or known[0] < _now():
             try:
                 ends = await self._log.ends(topic)
-            except BackendError:
-                # Where it is away, records may be stored until it is back. An older end is as good, but for a longer search.
-                if known is None:
+            except BackendError as error:
+                # Where it is away, what is kept is told all the same, and records may be stored until it is back. An older end is
+                # as good, but for a longer search; and so is none.
+                if error.reason is Reason.REFUSED:
                     raise
-                return known[1]
+                return {} if known is None else known[1]
             while len(self._ends) >= ENDS:
                 self._ends.popitem(last=False)
             known = self._ends[topic] = (_now() + ENDS_S, ends)

@@ -55,3 +55,13 @@ async def test_a_topic_that_has_lost_the_place_tells_nothing():
     log.drop("orders", 2)
     with pytest.raises(Overtaken):
         await find(log, "k", {"orders": {0: 1}}, 1)
+
+
+async def test_where_no_place_was_known_the_whole_topic_tells_unless_it_has_lost_some():
+    log = FakeLog({"orders": 1})
+    log.put("orders", mark(0, "other"))
+    log.put("orders", mark(0))
+    assert [1] == [one.place.offset for one in await find(log, "k", {"orders": {}}, 1)]
+    log.drop("orders", 1)
+    with pytest.raises(Overtaken):
+        await find(log, "k", {"orders": {}}, 1)

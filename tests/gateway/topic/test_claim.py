@@ -94,6 +94,13 @@ async def test_what_an_attempt_has_written_is_found_in_its_topic_and_its_receipt
     assert (Receipt(place),) == (await held(state)).receipts
 
 
+async def test_while_the_topic_cannot_be_read_what_another_attempt_has_written_is_unknown(claims, log):
+    log.broken = unreachable()
+    with pytest.raises(BackendError) as caught:
+        await claims.found("k", OTHER.written(), OTHER, 1, soon())
+    assert Reason.UNKNOWN_OUTCOME == caught.value.reason
+
+
 async def test_nobody_takes_an_attempt_of_this_process_for_one_that_is_dead(claims):
     going_on = asyncio.Event()
 

@@ -23,6 +23,7 @@ from gateway.topic.store import stored
 from tests.contract.log import PATIENCE_S
 from tests.fake_log import FakeLog, unreachable
 from tests.fake_spool import FakeSpool
+from tests.gateway.topic.kept import shelf, state_log
 from tests.patience import until
 
 BODY = b'{"order":"7"}'
@@ -322,6 +323,25 @@ async def test_a_key_whose_record_may_wait_in_the_spool_is_not_tried_again_befor
     receipt = await publish()
     assert (0, True) == (receipt.place.offset, receipt.replayed)
     assert ([0], []) == (orders(log), spool.records)
+
+
+async def test_while_the_broker_is_away_a_new_key_is_stored_and_what_is_kept_of_one_is_told(log):
+    spool = FakeSpool()
+    log.broken = unreachable()
+    async with Tasks() as tasks, shelf(state_log()) as state:
+        target = Target("r", PublishTo(backend="b", publish="orders", ack="stored"), state=state, spool=spool)
+        write = once.once(stored(spool), log, target, Idempotency(), tasks)
+        call = Call("1", "rest", "POST /", headers=Headers(((HEADER, '"k"'),)))
+        first, again = [await write(call, "orders", Message(BODY, JSON), None) for _ in range(2)]
+    assert ("stored", False, True) == (first.state, first.replayed, again.replayed)
+    assert (first.id, [BODY]) == (again.id, spool.bodies)
+
+
+async def test_a_key_for_a_topic_that_is_not_there_is_refused_and_not_claimed(log, gateways):
+    gateway = await gateways()
+    del log.topics["orders"]
+    assert Reason.REFUSED == await fails_with(gateway.publish())
+    assert {} == await gateway.state.all("")
 
 
 async def test_two_gateways_that_take_over_write_one_record(log, gateways, monkeypatch):
