@@ -50,7 +50,7 @@ lint: env ## Run ruff, as linter and formatter
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 
-types: env ## Run mypy on gateway and adapters
+types: env ## Run mypy on everything but the tests
 	@$(BIN)/mypy
 
 floors: env ## Run import-linter: who may import whom

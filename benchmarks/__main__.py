@@ -7,9 +7,10 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import uvloop
 
@@ -62,7 +63,7 @@ def _grpc(port: str) -> Run:
         import grpc.aio
 
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.ports[port]}") as channel:
-            method = channel.unary_unary("/shop.v1.Stock/Get")
+            method: Any = channel.unary_unary("/shop.v1.Stock/Get")
             request = b"\x0a\x03tea"
             return await load.calls(lambda: method(request), count=count, callers=IN_FLIGHT)
 
@@ -223,6 +224,24 @@ ALONE: dict[str, Callable[..., bool]] = {
 """What is measured by itself."""
 
 
+def beside(pairs: Sequence[Pair], *, quick: bool) -> bool:
+    """Print the table of the gateway beside the bare libraries; False where a goal is missed."""
+    good = True
+    with ExitStack() as stack:
+        has_kafka = any(pair.kafka for pair in pairs) and stack.enter_context(broker())
+        behind = stack.enter_context(peer("backend"))
+        os.environ["BENCH_PEER"] = f"127.0.0.1:{behind.ports['backend']}"
+        ours = stack.enter_context(gateway())
+        print(HEADER)
+        for pair in pairs:
+            if pair.kafka and not has_kafka:
+                print(f"{pair.name:<32} not measured: no Kafka could be had")
+                good = False
+            else:
+                good &= measure(pair, ours, quick=quick)
+    return good
+
+
 def main() -> int:
     """Run what was asked for; 1 where a goal was missed."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -242,20 +261,8 @@ def main() -> int:
         good &= subprocess.run([sys.executable, "-m", "benchmarks.core"], check=False).returncode == 0
     if wanted("codec"):
         good &= codec.main(quick=options.quick)
-    pairs = [pair for pair in PAIRS if wanted(pair.name)]
-    with ExitStack() as stack:
-        has_kafka = any(pair.kafka for pair in pairs) and stack.enter_context(broker())
-        if pairs:
-            print(HEADER)
-            behind = stack.enter_context(peer("backend"))
-            os.environ["BENCH_PEER"] = f"127.0.0.1:{behind.ports['backend']}"
-            ours = stack.enter_context(gateway())
-        for pair in pairs:
-            if pair.kafka and not has_kafka:
-                print(f"{pair.name:<32} not measured: no Kafka could be had")
-                good = False
-            else:
-                good &= measure(pair, ours, quick=options.quick)
+    if pairs := [pair for pair in PAIRS if wanted(pair.name)]:
+        good &= beside(pairs, quick=options.quick)
     for name, run in ALONE.items():
         if wanted(name):
             good &= run(quick=options.quick)

@@ -53,7 +53,7 @@ class HttpClient(asyncio.Protocol):
             self._transport.close()
             return
         self._at = time.perf_counter()
-        self._transport.write(self._request)  # type: ignore[attr-defined]
+        self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data

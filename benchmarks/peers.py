@@ -121,8 +121,8 @@ async def backend(port: int) -> None:
             await context.write(item)
 
     server = grpc.aio.server()
-    ask_handler = grpc.unary_unary_rpc_method_handler(ask)
-    list_handler = grpc.unary_stream_rpc_method_handler(list_items)
+    ask_handler: Any = grpc.unary_unary_rpc_method_handler(ask)
+    list_handler: Any = grpc.unary_stream_rpc_method_handler(list_items)
     server.add_generic_rpc_handlers(
         (
             grpc.method_handlers_generic_handler("shop.v1.Quotes", {"Ask": ask_handler}),
@@ -144,7 +144,7 @@ async def rest_to_grpc(port: int) -> None:
     asked = channel.unary_unary(
         "/shop.v1.Quotes/Ask", request_serializer=ask.SerializeToString, response_deserializer=quote.FromString
     )
-    listed = channel.unary_stream("/bench.v1.Items/List", response_deserializer=item.FromString)
+    listed: Any = channel.unary_stream("/bench.v1.Items/List", response_deserializer=item.FromString)
 
     async def quotes(request: web.Request) -> web.Response:
         try:

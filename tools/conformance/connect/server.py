@@ -19,7 +19,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from suite import prepare
 
 from gateway.plan import plan
-from gateway.server import Gateway, serve
+from gateway.process import serve
+from gateway.server import Gateway
 
 PACKAGE = "connectrpc.conformance.v1"
 CONFIG = """\
@@ -85,7 +86,7 @@ async def main() -> None:
     programs, contract = prepare()
     compat = Compat(contract)
     stdin = sys.stdin.buffer
-    wanted = compat.request.FromString(stdin.read(struct.unpack(">I", stdin.read(4))[0]))
+    wanted: Any = compat.request.FromString(stdin.read(struct.unpack(">I", stdin.read(4))[0]))
     upstream = await asyncio.create_subprocess_exec(
         str(programs / sys.argv[1]), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, preexec_fn=_die_with_us
     )
@@ -93,7 +94,7 @@ async def main() -> None:
     upstream.stdin.write(framed(compat.request(protocol=GRPC, http_version=2, message_receive_limit=4 << 20)))
     upstream.stdin.close()
     size = struct.unpack(">I", await upstream.stdout.readexactly(4))[0]
-    there = compat.response.FromString(await upstream.stdout.readexactly(size))
+    there: Any = compat.response.FromString(await upstream.stdout.readexactly(size))
     with tempfile.TemporaryDirectory() as folder:
         file = config(wanted, contract, compat.methods, f"{there.host}:{there.port}", Path(folder))
         listener = "rpc" if wanted.protocol == GRPC else "web"
