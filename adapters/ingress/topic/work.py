@@ -37,7 +37,7 @@ RECORDS = Counter(
     "polygate_topic_records", "Records that a listener of topics is done with, by what became of them.", *_LABELS, "fate"
 )
 RETRIES = Counter("polygate_topic_retries", "Tries of records after one that failed.", *_LABELS)
-PAUSES = Counter("polygate_topic_pauses", "Records that waited because the breaker of their backend was open.", *_LABELS)
+PAUSES = Counter("polygate_topic_pauses", "How often a record waited because the breaker of its backend was open.", *_LABELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,8 @@ class Work:
                         raise
                     failure = error
                     wait = _wait(error, pause)
-                    log.warning("%s: %s waits %.1f s: %s", terms.listener, place_of(record), wait, error.message)
+                    what = "waits" if verdict is None else f"waits to be written to {verdict.writes[0][0]}, for"
+                    log.warning("%s: %s %s %.1f s: %s", terms.listener, place_of(record), what, wait, error.message)
                 else:
                     RECORDS.add(1, terms.listener, record.topic, verdict.fate)
                     return
@@ -124,7 +125,7 @@ class Work:
         replies = self._replies(record, problem_of(error, exchange_id))
         where = self._terms.dead_letter
         fate = PASSED_OVER if where is None else DEAD_LETTERED
-        kept = "is passed over" if where is None else f"is kept in {where}"
+        kept = "is passed over" if where is None else f"goes to {where}"
         log.warning("%s: %s %s: %s", self._terms.listener, place_of(record), kept, error.message)
         if where is not None:
             replies.appendleft((where, letter(record, error, number), None))

@@ -99,12 +99,13 @@ async def test_a_dead_letter_that_fails_again_tells_of_its_latest_failure_alone(
     assert verdict.DETAIL_CHARS == len(headers.get(verdict.DETAIL))
 
 
-async def test_a_record_waits_until_its_dead_letter_is_written_and_is_not_tried_again_meanwhile():
+async def test_a_record_waits_until_its_dead_letter_is_written_and_is_not_tried_again_meanwhile(caplog):
     tries = []
     async with listening(failing(POISON, tries=tries), dead_letter="dead") as source:
         source.failures += [AWAY, BackendError(Reason.UNKNOWN_OUTCOME, "no answer"), BackendError(Reason.REFUSED, "no topic")]
         await source.deliver(record(**ASKING))
     assert (1, ["dead", "answered"], 1) == (len(tries), [topic for topic, _ in source.produced], source.done)
+    assert "waits to be written to dead, for 0.0 s: no topic" in caplog.text
 
 
 async def test_a_reply_that_is_too_large_is_told_to_be_and_holds_up_nothing():
