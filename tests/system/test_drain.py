@@ -178,13 +178,13 @@ async def test_streams_end_spread_over_the_first_half_of_the_window_each_with_it
         assert took < 4 + 1
 
 
-async def test_what_outlasts_the_window_is_cut_and_the_exit_is_0(tmp_path: Path) -> None:
+async def test_what_outlasts_the_window_is_told_that_its_outcome_is_unknown_and_the_exit_is_0(tmp_path: Path) -> None:
     with running(tmp_path, "seconds: 1") as ending:
         async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
 
             async def ask() -> None:
-                with pytest.raises(aiohttp.ClientError):
-                    await session.get(ending.gateway.url("public", "/late"))
+                answer = await session.get(ending.gateway.url("public", "/late"))
+                assert (503, "unknown") == (answer.status, (await answer.json())["outcome"])
 
             group.create_task(ask())
             while (await accounts(ending.gateway.url("admin")))["in_flight"] < 1:
