@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from gateway.errors import GatewayError, Outcome, Reason
+from gateway.task import spread
 
 LAST = 3 / 4
 """The part of the time that is left in which what ends by itself may do so."""
@@ -51,7 +52,7 @@ class Inside:
         loop = asyncio.get_running_loop()
         left = max(0.0, until - loop.time())
         lasting = [task for task, lasts in self.running.items() if lasts]
-        timers = [loop.call_later(left / 2 * number / len(lasting), self._end, task) for number, task in enumerate(lasting)]
+        timers = spread(lasting, left / 2, self._end)
         timers.append(loop.call_later(left * LAST, self._end_all))
         try:
             await self.empty(until)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Self, TypeVar
 
@@ -60,6 +60,14 @@ async def cut(closing: Coroutine[Any, Any, object], until: float) -> bool:
     if not task.cancelled() and (error := task.exception()) is not None:
         raise error
     return in_time
+
+
+def spread(parts: Sequence[T], seconds: float, end: Callable[[T], object]) -> list[asyncio.TimerHandle]:
+    """End some parts one by one, the first at once and the others evenly over so many seconds: their callers come back, and are
+    not to come all at once.
+    """
+    loop = asyncio.get_running_loop()
+    return [loop.call_later(seconds * number / len(parts), end, part) for number, part in enumerate(parts)]
 
 
 async def in_thread(work: Callable[[], T], name: str) -> T:

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from gateway.task import Tasks, cut
+from gateway.task import Tasks, cut, spread
 
 
 async def test_leaving_cancels_what_still_runs_and_waits_for_it():
@@ -101,3 +101,11 @@ async def test_whoever_gives_up_waiting_leaves_nothing_behind():
     await asyncio.wait([waiting])
     assert waiting.cancelled()
     assert [True] == left
+
+
+async def test_what_is_ended_one_by_one_is_ended_evenly_and_the_first_at_once(monkeypatch):
+    planned = []
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", lambda delay, end, part: planned.append((delay, end, part)))
+    spread("abcd", 100.0, planned.clear)
+    assert [(0, planned.clear, "a"), (25, planned.clear, "b"), (50, planned.clear, "c"), (75, planned.clear, "d")] == planned
+    assert [] == spread("", 100.0, planned.clear)

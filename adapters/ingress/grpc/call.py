@@ -25,6 +25,7 @@ from gateway.listener import View
 from gateway.message import PROTOBUF, Headers, Many
 from gateway.route import Endpoint, Found
 from gateway.status import marks
+from gateway.task import spread
 
 log = logging.getLogger("polygate")
 
@@ -128,12 +129,10 @@ class Calls(grpc.GenericRpcHandler):
         A stream of replies has no end of its own, nor has one of a topic: each is ended in its turn, over the first half of the
         time that is left.
         """
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        left = until - asyncio.get_running_loop().time()
         self._draining = True
         streams = [task for task, one in self._running.items() if one.call.many is Many.REPLIES or one.cursor is not None]
-        for number, task in enumerate(streams):
-            loop.call_at(now + (until - now) / 2 * number / len(streams), self._cut, task)
+        spread(streams, left / 2, self._cut)
         try:
             async with asyncio.timeout_at(until):
                 if self._running:

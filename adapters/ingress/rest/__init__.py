@@ -32,6 +32,7 @@ from gateway.listener import ListenerConfig, View
 from gateway.message import Many
 from gateway.query import pairs_of
 from gateway.route import Endpoint
+from gateway.task import spread
 from gateway.tls import ListenerTls
 from gateway.wire import Wire, method_wire
 
@@ -176,9 +177,7 @@ class Rest:
         # Not `pre_shutdown`: it leaves connections open that wait for a request, and takes none from them.
         left = max(0.0, until - loop.time())
         loop.call_later(min(LULL_S, left / 4), server.close_idle)
-        streams = [task for task, exchange in self._running.items() if exchange.streams]
-        for number, task in enumerate(streams):
-            loop.call_later(left / 2 * number / len(streams), self._end, task)
+        spread([task for task, exchange in self._running.items() if exchange.streams], left / 2, self._end)
         for task, exchange in self._running.items():
             if exchange.uploads and not exchange.streams:
                 loop.call_later(left * 3 / 4, self._end, task)
