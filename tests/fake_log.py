@@ -36,6 +36,10 @@ class FakeLog:
         self._clock = iter(clock if clock is not None else count(1_700_000_000_000))
         self._more = asyncio.Event()
 
+    async def check(self) -> None:
+        if self.broken is not None:
+            raise self.broken
+
     def _partitions(self, topic: str) -> list[list[Record]]:
         if self.broken is not None:
             raise self.broken

@@ -127,6 +127,7 @@ class Forwarder:
         except BackendError as error:
             if error.reason is not Reason.REFUSED:
                 raise
+            await self._at_all()
             lane.refusals += 1
             if lane.refusals < REFUSALS:
                 raise
@@ -135,6 +136,13 @@ class Forwarder:
             self._away = False
             log.info("spool: %s takes records again", self._name)
         return ""
+
+    async def _at_all(self) -> None:
+        """Raise where nothing is taken, as with a wrong password: that a record is refused says nothing of the record then."""
+        try:
+            await self._target.check()
+        except BackendError as error:
+            raise BackendError(Reason.UNREACHABLE, error.message) from error
 
     def _told(self, why: str) -> None:
         if not self._away:

@@ -53,6 +53,9 @@ class Reader(Protocol):
 class Log(Protocol):
     """What a broker's adapter gives. Every method ends within its own deadline."""
 
+    async def check(self) -> None:
+        """Raise the BackendError that any record would be answered with now, whatever its topic."""
+
     async def append(
         self, topic: str, message: Message, deadline: float, *, partition: int | None = None, route: str = ""
     ) -> Place:

@@ -9,7 +9,7 @@ import pytest
 from gateway.errors import BackendError, Reason
 from gateway.message import Message
 from gateway.spool import forward
-from gateway.spool.forward import Forwarder
+from gateway.spool.forward import REFUSALS, Forwarder
 from gateway.spool.record import Stored
 from gateway.task import Tasks
 from tests.fake_log import FakeLog, unreachable
@@ -110,17 +110,36 @@ async def test_what_cannot_be_noted_is_tried_again(forwarder, broker, settled, t
 
 
 async def test_a_refusal_that_passes_sets_nothing_aside(forwarder, broker, settled):
-    broker.broken = BackendError(Reason.REFUSED, "no such topic")
-    broker.failures = 0
+    topic = broker.topics.pop("t")
+    tries = 0
 
     async def append(*told, **more):
-        broker.failures += 1
-        if broker.failures == 2:
-            broker.broken = None
+        nonlocal tries
+        tries += 1
+        if tries == REFUSALS:
+            broker.topics["t"] = topic
         return await FakeLog.append(broker, *told, **more)
 
     broker.append = append
     forwarder.give(record(1))
+    assert [(b"1", "")] == await settled.reach(1)
+
+
+async def test_while_a_backend_refuses_whatever_it_be_records_wait_and_none_is_set_aside(forwarder, broker, settled, caplog):
+    broker.broken = BackendError(Reason.REFUSED, "a wrong password")
+    tries = 0
+
+    async def append(*told, **more):
+        nonlocal tries
+        tries += 1
+        return await FakeLog.append(broker, *told, **more)
+
+    broker.append = append
+    forwarder.give(record(1))
+    await until(lambda: tries > 2 * REFUSALS)
+    assert (True, []) == (forwarder.away, settled.all)
+    assert "records for b wait: a wrong password" in caplog.text
+    broker.broken = None
     assert [(b"1", "")] == await settled.reach(1)
 
 
