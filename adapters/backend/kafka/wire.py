@@ -21,13 +21,16 @@ log = logging.getLogger("polygate")
 
 BACKOFF_S = (0.1, 2.0)
 
-# What a broker says that no further try will change. A certificate that does not verify is found before it can speak.
-REFUSALS = (
+LOGIN = (
     errors.AuthenticationFailedError,
     errors.AuthenticationMethodNotSupported,
     errors.SaslAuthenticationFailed,
     errors.UnsupportedSaslMechanismError,
     errors.IllegalSaslStateError,
+)
+# What a broker says that no further try will change. A certificate that does not verify is found before it can speak.
+REFUSALS = (
+    *LOGIN,
     errors.TopicAuthorizationFailedError,
     errors.GroupAuthorizationFailedError,
     errors.ClusterAuthorizationFailedError,
@@ -47,6 +50,8 @@ REFUSALS = (
 # By the last three, what answers there is no Kafka that we know.
 AWAY = (OSError, EOFError, errors.KafkaError, ValueError, struct.error, NotImplementedError)
 TROUBLES = (
+    (LOGIN, Reason.REFUSED, "logging in to the broker fails"),
+    (ssl.SSLCertVerificationError, Reason.REFUSED, "the broker's certificate does not verify"),
     (REFUSALS, Reason.REFUSED, "the broker refuses this"),
     (AWAY, Reason.UNREACHABLE, "the broker cannot be reached"),
 )
