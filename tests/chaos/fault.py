@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tests.chaos.proxy import Weather
@@ -48,34 +49,31 @@ async def kill_gateway(rig: Rig) -> None:
     await rig.pause(0.3, 0.6)
 
 
+async def harmed(rig: Rig, harm: Callable[[], None], mend: Callable[[], None], least: float, most: float) -> None:
+    """Something is not as it should be for a while."""
+    await rig.pause(0.2, 0.8)
+    await asyncio.to_thread(harm)
+    await rig.pause(least, most)
+    await asyncio.to_thread(mend)
+    await rig.pause(0.5, 1)
+
+
 async def pause_broker(rig: Rig) -> None:
     """The broker hangs for a while: connections stay open, nothing answers."""
     assert rig.broker is not None
-    await rig.pause(0.2, 0.8)
-    await asyncio.to_thread(rig.broker.pause)
-    await rig.pause(0.3, 4)
-    await asyncio.to_thread(rig.broker.resume)
-    await rig.pause(0.5, 1)
+    await harmed(rig, rig.broker.pause, rig.broker.resume, 0.3, 4)
 
 
 async def kill_broker(rig: Rig) -> None:
     """The broker is killed, and started again."""
     assert rig.broker is not None
-    await rig.pause(0.2, 0.8)
-    await asyncio.to_thread(rig.broker.kill)
-    await rig.pause(0, 2)
-    await asyncio.to_thread(rig.broker.start)
-    await rig.pause(0.5, 1)
+    await harmed(rig, rig.broker.kill, rig.broker.start, 0, 2)
 
 
 async def restart_broker(rig: Rig) -> None:
     """The broker is stopped cleanly, and started again."""
     assert rig.broker is not None
-    await rig.pause(0.2, 0.8)
-    await asyncio.to_thread(rig.broker.stop)
-    await rig.pause(0, 1)
-    await asyncio.to_thread(rig.broker.start)
-    await rig.pause(0.5, 1)
+    await harmed(rig, rig.broker.stop, rig.broker.start, 0, 1)
 
 
 def one_of_three(harm: str, mend: str) -> Inflict:
@@ -83,12 +81,8 @@ def one_of_three(harm: str, mend: str) -> Inflict:
 
     async def inflict(rig: Rig) -> None:
         assert rig.broker is not None
-        node = rig.random.randint(1, 3)
-        await rig.pause(0.2, 0.8)
-        await asyncio.to_thread(rig.broker.node, harm, node)
-        await rig.pause(2, 5)
-        await asyncio.to_thread(rig.broker.node, mend, node)
-        await rig.pause(0.5, 1)
+        node = partial(rig.broker.node, number=rig.random.randint(1, 3))
+        await harmed(rig, partial(node, harm), partial(node, mend), 2, 5)
 
     return inflict
 
