@@ -64,7 +64,9 @@ class StateConfig(Part):
     topic: str = Field(default="polygate.state", min_length=1, max_length=249)
     """The topic, compacted, on that backend; made where it is not there. It has one partition."""
     max_bytes: int = Field(default=256 << 20, ge=1 << 20, le=1 << 36)
-    """How many bytes may be kept, each key counting 1 KiB at the least; it is all held in memory. Beyond them 503."""
+    """How many bytes may be kept, each key counting 1 KiB at the least; it is all held in memory. Beyond them 503; for new keys
+    beyond seven eighths, so that answers find room.
+    """
     max_age: float = Field(default=7 * 86_400.0, ge=60, le=366 * 86_400)
     """For how many seconds anything may be kept; routes that ask for longer are refused."""
 

@@ -23,6 +23,10 @@ GRACE_MS = 60_000
 OVERHEAD = 300
 LEAST = 1024
 """What an entry counts in bytes at the least, so that a receipt finds room where its claim was."""
+SPARE = 8
+"""One part in so many is for what is there and grows, as a question does by its answer: were new ones let into the last of the
+room, they would take all that comes free, and nobody be answered any more.
+"""
 SLACK = 1000
 
 KIND = "polygate-state"
@@ -93,7 +97,8 @@ class Entries:
         """Room for a value while its record is on its way. BackendError(OVERLOADED) where there is none."""
         entry = self._held.get(key)
         more = max(0, _size(key, value) - (0 if entry is None else entry.size))
-        if more and self.size + self._reserved + more > self._max_bytes:
+        most = self._max_bytes - (self._max_bytes // SPARE if entry is None else 0)
+        if more and self.size + self._reserved + more > most:
             _FULL.add()
             raise BackendError(Reason.OVERLOADED, "too much is kept already")
         self._reserved += more

@@ -96,11 +96,24 @@ def test_what_is_set_again_and_again_takes_no_more_room(topic, entries):
 
 
 def test_room_is_kept_while_a_record_is_on_its_way(topic):
-    entries = Entries(2048, lambda: topic.now / 1000)
+    entries = Entries(3000, lambda: topic.now / 1000)
     with entries.room("a", b""), entries.room("b", b""), pytest.raises(BackendError), entries.room("c", b""):
         raise AssertionError("there is no room")
     with entries.room("c", b""):
         pass
+
+
+def test_some_room_is_left_by_what_is_new_to_what_is_there_and_grows(topic):
+    entries = Entries(8 * 1024, lambda: topic.now / 1000)
+    for number in range(7):
+        with entries.room(f"{number}", b""):
+            entries.apply(topic(PUT, key=b"%d" % number))
+    with pytest.raises(BackendError), entries.room("7", b""):
+        raise AssertionError("there is no room")
+    with entries.room("0", b"x" * 1500):
+        pass
+    with pytest.raises(BackendError), entries.room("0", b"x" * 2500):
+        raise AssertionError("there is no room")
 
 
 def test_all_is_forgotten_at_once(topic, entries):
