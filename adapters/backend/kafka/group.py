@@ -21,7 +21,7 @@ from adapters.backend.kafka.sticky import sticky
 from adapters.backend.kafka.wire import AWAY, Settings, end
 from gateway.backoff import Backoff
 from gateway.delivery import DROPPED, LAG, Delivery
-from gateway.errors import GatewayError
+from gateway.errors import BackendError, GatewayError
 from gateway.port import Deliver, Subscription
 from gateway.task import Tasks
 
@@ -193,13 +193,20 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
             try:
                 await self._cluster.up.wait()
                 async with asyncio.timeout(self._settings.start_s):
-                    for topic in self._subscription.topics:
-                        await self._cluster.topics.leaders(topic)
+                    await self._all_there()
                 await self._consume()
             except (*AWAY, GatewayError) as error:
                 log.warning("group %s waits %.1f s: %r", self._subscription.group, backoff.seconds, error)
             self._tried.set()
             await backoff.wait()
+
+    async def _all_there(self) -> None:
+        """See that there is every topic: a group would take one that is not for one without partitions. BackendError."""
+        for topic in self._subscription.topics:
+            try:
+                await self._cluster.topics.leaders(topic)
+            except BackendError as error:
+                raise BackendError(error.reason, f"{topic}: {error.message}") from error
 
     async def _consume(self) -> None:
         """From joining the group to leaving it, which only an error or the end brings about."""

@@ -35,6 +35,13 @@ async def until(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
+async def test_a_group_waits_for_a_topic_that_is_not_there_and_names_it(log, new_topic, caplog):
+    topic = await new_topic()
+    subscription = Subscription((topic, f"{topic}-none"), f"{topic}-g")
+    async with log.consuming(subscription, Seen()):
+        await until(lambda: f"BackendError('{topic}-none: there is no such topic')" in caplog.text)
+
+
 async def test_members_of_a_group_share_the_partitions_and_lose_nothing(log, kafka, new_topic):
     topic = await new_topic(partitions=4)
     subscription = Subscription((topic,), f"{topic}-g")
