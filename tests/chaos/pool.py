@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
+import signal
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +18,8 @@ from tests.chaos.run import Brokers, once
 
 Run = tuple[str, str, int]
 """A fault, a backend, a seed."""
+
+END_S = 20
 
 _brokers: Brokers | None = None
 
@@ -33,6 +39,17 @@ def running(runs: Iterable[Run], jobs: int) -> Iterator[dict[Run, Future[Verdict
 def _begin() -> None:
     global _brokers  # noqa: PLW0603  a pool has no other place for what its processes keep
     _brokers = Brokers()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A pool whose owner was killed would go on with what it has in hand."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGINT)  # ends the run and its gateway
+    time.sleep(END_S)
+    os._exit(1)
 
 
 def _run(run: Run) -> Verdict:
