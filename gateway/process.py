@@ -17,7 +17,32 @@ from gateway.server import Gateway
 log = logging.getLogger("polygate")
 
 AGAIN_S = 0.1
-"""A second signal ends whatever is waited for, and again after so long what is waited for then."""
+"""After a second signal, between two looks at what is waited for."""
+
+
+class _Stop:
+    """Said by the first signal. A second one ends whatever is waited for, and again after AGAIN_S what is waited for then."""
+
+    def __init__(self) -> None:
+        self.said = asyncio.Event()
+        self._task = asyncio.current_task()
+        self._again: asyncio.TimerHandle | None = None
+
+    def signal(self) -> None:
+        """One more has come."""
+        if self.said.is_set() and self._again is None:
+            self._hurry()
+        self.said.set()
+
+    def _hurry(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        self._again = asyncio.get_running_loop().call_later(AGAIN_S, self._hurry)
+
+    def over(self) -> None:
+        """Nothing is waited for any more."""
+        if self._again is not None:
+            self._again.cancel()
 
 
 async def serve(
@@ -32,24 +57,10 @@ async def serve(
     """Run until a signal; `started` is called once everything listens, `loaded` with each plan that takes the place of another,
     and `stopping` when the signal has come. A second signal leaves without waiting. SIGHUP loads the config anew.
     """
-    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    hurried: list[asyncio.TimerHandle] = []
-
-    def hurry() -> None:
-        if task is not None:
-            task.cancel()
-        hurried[:] = [loop.call_later(AGAIN_S, hurry)]
-
-    def on_signal() -> None:
-        if stop.is_set() and not hurried:
-            hurry()
-        stop.set()
-
-    reloads = Reloads(plan, loaded)
+    stop, reloads = _Stop(), Reloads(plan, loaded)
     for number in signals:
-        loop.add_signal_handler(number, on_signal)
+        loop.add_signal_handler(number, stop.signal)
     loop.add_signal_handler(signal.SIGHUP, reloads.ask)
     try:
         async with Gateway(plan, reload=reloads.reload, listen=listen, everybody=everybody) as gateway, reloads.of(gateway):
@@ -57,11 +68,10 @@ async def serve(
             gc.collect()
             gc.freeze()
             started(gateway)
-            await stop.wait()
+            await stop.said.wait()
             stopping()
             log.info("stopping: exchanges have %.0f s to end", gateway.plan.config.file.drain.seconds)
     finally:
-        for timer in hurried:
-            timer.cancel()
+        stop.over()
         for number in (*signals, signal.SIGHUP):
             loop.remove_signal_handler(number)

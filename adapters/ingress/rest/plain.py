@@ -46,14 +46,9 @@ class Plain:
             return OptionsExchange(asked.call(PROTOCOL, "OPTIONS *", {}), asked.request, _ALL), Endpoint("-", _nothing)
         method, found = self._find(asked)
         target = f"{method} {asked.path}"
-        endpoint, error = found.endpoint, found.error
-        if error is not None:
-            call = asked.call(PROTOCOL, target, {}, query=asked.query)
-            if method == "POST" and asked.kind and error.reason is Reason.NOT_FOUND and (refusal := self._misspoken(asked)):
-                return _exchange(RestExchange, call, asked), self._view.refuse(PROTOCOL, refusal)
-            if method == "OPTIONS" and error.reason is Reason.WRONG_METHOD:
-                return OptionsExchange(call, asked.request, allowed(error)), Endpoint(endpoint.route, _nothing)
-            return _exchange(RestExchange, call, asked), endpoint
+        endpoint = found.endpoint
+        if found.error is not None:
+            return self._missed(asked, method, endpoint, found.error)
         accept = asked.headers.joined("accept")
         many = Many.REPLIES if endpoint.awaited and _awaits(accept, endpoint) else endpoint.many
         # `&` of flags costs a microsecond; their members are single objects.
@@ -86,6 +81,15 @@ class Plain:
         exchange.raw = endpoint.uploads
         # A stream has no length to tell: its head says all that there is to say of it.
         return exchange, Endpoint(endpoint.route, _nothing) if streams and method == "HEAD" else endpoint
+
+    def _missed(self, asked: Asked, method: str, endpoint: Endpoint, error: GatewayError) -> tuple[HttpExchange, Endpoint]:
+        """What answers a call that no route has."""
+        call = asked.call(PROTOCOL, f"{method} {asked.path}", {}, query=asked.query)
+        if method == "POST" and asked.kind and error.reason is Reason.NOT_FOUND and (refusal := self._misspoken(asked)):
+            return _exchange(RestExchange, call, asked), self._view.refuse(PROTOCOL, refusal)
+        if method == "OPTIONS" and error.reason is Reason.WRONG_METHOD:
+            return OptionsExchange(call, asked.request, allowed(error)), Endpoint(endpoint.route, _nothing)
+        return _exchange(RestExchange, call, asked), endpoint
 
     def _misspoken(self, asked: Asked) -> GatewayError | None:
         """A gRPC method that is called in a media type of no protocol. In JSON or protobuf it is a REST call without a route."""
