@@ -14,6 +14,7 @@ from websockets.asyncio.server import Server, ServerConnection
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event, State
 
+from adapters.ingress.websocket.fragment import Fragments, TooManyError
 from adapters.ingress.websocket.framing import Framing, Terms
 from adapters.ingress.websocket.inbox import Inbox
 from gateway.message import Message
@@ -22,8 +23,6 @@ SLICE = 8 << 10
 """How much of one read is parsed before the inbox is looked at: what it may hold beyond its bound."""
 MAX_HEAD = 64 << 10
 """Of request line and headers together: the library bounds each line only."""
-MAX_FRAGMENTS = 4096
-"""Of one message: empty ones add nothing to its size."""
 SHORT = 125
 """The longest body whose length stands in the second byte of a frame (RFC 6455, 5.2)."""
 SMALL = 4 << 10
@@ -74,9 +73,7 @@ class Wire(ServerConnection):
         self._head = 0
         self._rest = bytearray()
         self._out = bytearray()
-        self._partial: bytearray | None = None
-        self._partial_type = ""
-        self._fragments = 0
+        self._fragments: Fragments | None = None
         self._deaf = False
         self._heard = False
         self._watch: asyncio.TimerHandle | None = None
@@ -136,29 +133,30 @@ class Wire(ServerConnection):
         if opcode is CONT or not frame.fin:
             self._fragment(frame)
         else:
-            self._message(bytes(frame.data), self._terms.text if opcode is TEXT else self._terms.binary, text=opcode is TEXT)
+            self._message(bytes(frame.data), text=opcode is TEXT)
 
     def _fragment(self, frame: Frame) -> None:
-        if self._partial is None:
-            self._partial, self._fragments = bytearray(), 0
-            self._partial_type = self._terms.text if frame.opcode is TEXT else self._terms.binary
-            self._partial_text = frame.opcode is TEXT
-        self._partial += frame.data
-        self._fragments += 1
-        if self._fragments > MAX_FRAGMENTS:
+        fragments = self._fragments = self._fragments or Fragments()
+        try:
+            whole = fragments.add(frame)
+        except TooManyError:
             self.fail(TOO_BIG, "too many fragments")
-        elif frame.fin:
-            body, self._partial = bytes(self._partial), None
-            self._message(body, self._partial_type, text=self._partial_text)
+            return
+        if whole is not None:
+            body, text = whole
+            self._message(body, text=text)
 
-    def _message(self, body: bytes, content_type: str, *, text: bool) -> None:
+    def _message(self, body: bytes, *, text: bool) -> None:
         if text and not body.isascii():
             try:
                 body.decode()
             except UnicodeDecodeError:
                 self.fail(INVALID_DATA, "text is not UTF-8")
                 return
-        full = self.inbox.put(Message(body, content_type)) if self.take is None else self.take(body, text)
+        if self.take is None:
+            full = self.inbox.put(Message(body, self._terms.text if text else self._terms.binary))
+        else:
+            full = self.take(body, text)
         if full and not self.transport.is_closing():
             self.transport.pause_reading()
 
