@@ -13,6 +13,7 @@ What a wire does not have is declared in its driver and skipped by name, so that
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -419,6 +420,8 @@ class IngressContract:
             await exchange.receive()
             await exchange.accept(Headers(((STARTS, "0:7"),)))
             await exchange.send(replace(self.message(driver, b"{}"), cursor="0:8"))
+            with suppress(EndOfMessages):  # it listens
+                await exchange.receive()
             await future()
 
         async def told():

@@ -147,10 +147,10 @@ class Conversation(Exchange):
 
     def drain(self) -> None:
         """Take no further message. Who has asked for some may answer those; a mere stream of replies ends here, and so does one
-        of a topic, unless it listens: that has no end of its own.
+        of a topic: that has no end of its own.
         """
         self._ending = Ending(RESTART, "restarting")
-        if self._inbox.waiting if self._cursor is not None else self._inbox.used:
+        if self._inbox.used and self._cursor is None:
             self._inbox.end()
         else:
             self.task.cancel(Reason.OVERLOADED)
