@@ -139,12 +139,12 @@ class Keeper:
 
     async def run(self) -> None:
         """Read until cancelled: from where the first question without an answer was asked, and then on."""
-        backoff = Backoff(BACKOFF_S)
+        backoff, begin = Backoff(BACKOFF_S), self._first
         while True:
             try:
                 async with self._feeds.following(self._topic) as feed:
                     if self._at is None:
-                        self._at = await self._first()
+                        self._at = await begin()
                     follower = Follower(feed, self._at)
                     self._reading.set()
                     while True:
@@ -154,19 +154,17 @@ class Keeper:
                         backoff.reset()
             except CallerError:
                 log.warning("%s no longer holds all replies that may have come: what it holds is read", self._topic)
-                self._at = await self._starts() or self._at
+                self._reading.clear()
+                # No place in a topic that was made anew can be told from one in the topic before.
+                self._at, begin = None, self._starts
             except BackendError as error:
                 log.warning("answers on %s wait %.1f s: %s", self._topic, backoff.seconds, error.message)
             except Exception:
                 log.exception("answers on %s wait %.1f s", self._topic, backoff.seconds)
             await backoff.wait()
 
-    async def _starts(self) -> Offsets | None:
-        try:
-            return dict(await self._log.starts(self._topic))
-        except BackendError as error:
-            log.warning("answers on %s: %s", self._topic, error.message)
-            return None
+    async def _starts(self) -> Offsets:
+        return dict(await self._log.starts(self._topic))
 
     async def _first(self) -> Offsets:
         """The place of the first question without an answer; the end where there is none."""

@@ -8,12 +8,13 @@ import pytest
 
 from gateway.errors import BackendError, CallerError, FieldError, Reason
 from gateway.exchange import Call, EndOfMessages, Memory
-from gateway.message import JSON, Message
+from gateway.message import JSON, Headers, Message
 from gateway.target import Target
 from gateway.task import Tasks
 from gateway.topic.idempotency import Idempotency
 from gateway.topic.publish import PublishTo, publish
 from tests.fake_log import FakeLog, unreachable
+from tests.gateway.topic.kept import shelf, state_log
 
 
 @pytest.fixture
@@ -21,9 +22,9 @@ def log():
     return FakeLog({"orders": 1, "bills": 1})
 
 
-def handler(log, **said):
+def handler(log, tasks=None, state=None, **said):
     spec = PublishTo(**{"backend": "b", "publish": "{topic}", "atomic": True, **said})
-    return publish(log, Target("r", spec, fields=json.loads), spec, Tasks())
+    return publish(log, Target("r", spec, fields=json.loads, state=state), spec, tasks or Tasks())
 
 
 def messages(*topics):
@@ -80,3 +81,70 @@ def test_it_is_refused_beside_what_cannot_be_all_or_nothing():
     for said in ({"ack": "none"}, {"ack": "stored"}, {"when_down": "store"}, {"idempotency": Idempotency(key="{topic}")}):
         assert 1 == len(PublishTo(backend="b", publish="t", atomic=True, **said).refusals(None))
     assert () == PublishTo(backend="b", publish="t", atomic=True, idempotency=Idempotency()).refusals(None)
+
+
+# Once for each key
+
+
+@pytest.fixture
+async def keyed():
+    """Handlers of routes whose batches have a key, over a log and a state that they share."""
+    async with Tasks() as tasks, shelf(state_log()) as state:
+        await state.tried()
+
+        def keyed(log, over=None):
+            return handler(log, tasks, over or state, idempotency=Idempotency())
+
+        keyed.state = state
+        yield keyed
+
+
+async def said(run, *sent, key="1"):
+    headers = Headers((("idempotency-key", f'"{key}"'),)) if key else Headers()
+    exchange = Memory(*sent, call=Call("1", "rest", "POST /", headers))
+    await run(exchange)
+    return [json.loads(reply.body)["offset"] for reply in exchange.replies], exchange.headers.get("idempotency-replayed")
+
+
+async def test_a_batch_with_a_key_is_written_once_and_every_answer_is_its_receipts(log, keyed):
+    for replayed in (None, "true"):
+        assert ([0, 0, 1], replayed) == await said(keyed(log), *messages("orders", "bills", "orders"))
+    for number in (2, 3):
+        assert ([number], None) == await said(keyed(log), *messages("orders"), key="")
+    assert [4, 1] == [len(log.topics[name][0]) for name in ("orders", "bills")]
+
+
+async def test_a_batch_with_a_key_is_another_where_one_of_its_messages_or_their_order_is(log, keyed):
+    await said(keyed(log), *messages("orders", "bills"))
+    for other in (["orders"], ["bills", "orders"], ["orders", "bills", "bills"]):
+        with pytest.raises(CallerError) as caught:
+            await said(keyed(log), *messages(*other))
+        assert Reason.INVALID == caught.value.reason
+    assert [1, 1] == [len(log.topics[name][0]) for name in ("orders", "bills")]
+
+
+async def test_a_batch_whose_receipts_were_not_kept_is_found_as_a_whole(log, keyed):
+    class Forgetful:
+        def __getattr__(self, name):
+            return getattr(keyed.state, name)
+
+        async def put(self, _key, _value, _seconds):
+            raise unreachable()
+
+    log.put("orders", Message(b"before"))
+    assert ([1, 0, 2], None) == await said(keyed(log, Forgetful()), *messages("orders", "bills", "orders"))
+    assert ([1, 0, 2], "true") == await said(keyed(log), *messages("orders", "bills", "orders"))
+    assert [3, 1] == [len(log.topics[name][0]) for name in ("orders", "bills")]
+
+
+async def test_a_batch_that_the_log_refused_frees_its_key(log, keyed):
+    append_all = log.append_all
+
+    async def away(*_posts, **_more):
+        raise unreachable()
+
+    log.append_all = away
+    with pytest.raises(BackendError):
+        await said(keyed(log), *messages("orders", "bills"))
+    log.append_all = append_all
+    assert ([0, 0], None) == await said(keyed(log), *messages("orders", "bills"))

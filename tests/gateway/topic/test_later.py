@@ -7,15 +7,17 @@ import json
 
 import pytest
 
-from gateway.errors import BackendError, CallerError, Reason
+from gateway.errors import BackendError, CallerError, Outcome, Reason
 from gateway.message import Headers, Message, Notice
+from gateway.status import outcome_of
 from gateway.topic import later as module
 from gateway.topic.answer import Answer, Pending
 from gateway.topic.later import KEPT
 from gateway.topic.log import CORRELATION
 from gateway.topic.reply import LATE
 from tests.fake_log import FakeLog, unreachable
-from tests.gateway.topic.kept import asked, asker, reply, state_log
+from tests.gateway.topic.kept import STATE, Asker, asked, asker, reply, shelf, state_log
+from tests.patience import until
 
 
 @pytest.fixture
@@ -289,6 +291,78 @@ async def test_a_reply_topic_that_was_made_anew_is_read_from_its_start(log, kept
     reply(log, await asked(log))
     async with asker(log, kept) as gateway:
         assert b'{"price":9}' == await fetched(gateway, secret)
+
+
+async def test_a_reply_topic_that_is_made_anew_while_it_is_read_is_read_on_from_what_it_holds(log, kept, caplog):
+    async with asker(log, kept) as gateway:
+        first = await gateway.later()
+        reply(log, await asked(log))
+        await fetched(gateway, first)
+        secret = await gateway.later()
+        log.remake("answered")
+        await said(caplog, "answered no longer holds all replies that may have come")
+        reply(log, await asked(log, 1))
+        assert b'{"price":9}' == await fetched(gateway, secret)
+
+
+async def test_that_is_so_too_where_what_it_holds_cannot_be_asked_for_at_first(log, kept, caplog):
+    async with asker(log, kept) as gateway:
+        secret = await gateway.later()
+        reply(log, await asked(log))
+        await fetched(gateway, secret)
+        starts, calls = log.starts, []
+
+        async def away(topic, **more):
+            # The feed asks first, and then who keeps the answers.
+            calls.append(topic)
+            if calls.count("answered") == 2:
+                raise unreachable()
+            return await starts(topic, **more)
+
+        log.starts = away
+        log.remake("answered")
+        await said(caplog, "answers on answered wait")
+        secret = await gateway.later()
+        reply(log, await asked(log, 1))
+        assert b'{"price":9}' == await fetched(gateway, secret)
+
+
+async def test_with_another_state_replies_are_kept_in_that_from_then_on(log, kept):
+    """A reload may give the gateway another."""
+    async with asker(log, kept) as gateway, shelf(other := state_log()) as state:
+        await gateway.later()
+        changed = Asker(gateway.topics, state)
+        secret = await changed.later()
+        reply(log, await asked(log, 1))
+        assert b'{"price":9}' == await fetched(changed, secret)
+    assert [1, 0] == [sum(b"price" in record.body for record in one.topics[STATE][0]) for one in (other, kept)]
+
+
+async def test_a_question_that_was_not_asked_is_told_so_though_it_cannot_be_withdrawn(log, kept, caplog):
+    async with asker(log, kept) as gateway:
+        await gateway.later()
+
+        async def away(*_given, **_more):
+            raise unreachable()
+
+        log.append, gateway.state.drop = away, away
+        with pytest.raises(BackendError) as caught:
+            await gateway.later()
+    assert Outcome.FAILED == outcome_of(caught.value)
+    assert "a question that was not asked stays pending until its time is over" in caplog.text
+
+
+async def test_a_caller_that_leaves_while_it_waits_is_gone(log, kept):
+    async with asker(log, kept) as gateway:
+        waiting = asyncio.get_running_loop().create_task(gateway.ask(("prefer", "wait=30")))
+        question = await asked(log)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        # Its answer is kept all the same.
+        before = KEPT.values().get(("events",), 0)
+        reply(log, question)
+        await until(lambda: before < KEPT.values().get(("events",), 0))
 
 
 async def test_an_answer_that_is_too_large_to_keep_is_told_as_such(log, kept):

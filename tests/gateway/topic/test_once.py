@@ -367,6 +367,21 @@ async def test_an_attempt_goes_on_where_its_caller_has_gone(log, gateway):
     assert [0] == orders(log)
 
 
+async def test_an_attempt_that_fails_once_its_caller_has_gone_is_told_in_the_log_and_frees_its_key(log, gateway, caplog):
+    caplog.set_level("INFO", "polygate")
+    log.go.clear()
+    log.failing = unreachable()
+    async with asyncio.TaskGroup() as group:
+        gone = group.create_task(gateway.publish())
+        await log.begun.wait()
+        gone.cancel()
+    log.go.set()
+    await until(lambda: "exchange 1, whose caller has gone, has failed" in caplog.text)
+    log.failing = None
+    offset, head = await gateway.publish()
+    assert (0, None) == (offset, head.get("idempotency-replayed"))
+
+
 async def test_without_its_state_nothing_is_written(log, gateway):
     await gateway.publish('"before"')
     log.compacted.clear()

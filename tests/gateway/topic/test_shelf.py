@@ -12,9 +12,11 @@ import pytest
 from gateway.embedded import Embedded, Settings
 from gateway.errors import BackendError, Reason
 from gateway.message import Message
+from gateway.topic import shelf as module
 from gateway.topic.shelf import Shelf
 from tests.contract.state import LONG_S, MAX_BYTES, PATIENCE_S, SharedContract, StateContract
 from tests.fake_log import FakeLog, unreachable
+from tests.patience import until
 
 TOPIC = "state"
 
@@ -112,6 +114,105 @@ async def test_records_of_others_in_the_topic_say_nothing():
     log.put(TOPIC, Message(b"foreign", key=b"a"))
     async with shelf(log) as state:
         assert await state.get("a") is None
+
+
+class Doubtful(FakeLog):
+    """A log that does not tell whether it has written, or that is slow to be read."""
+
+    def __init__(self):
+        super().__init__({}, clock())
+        self.doubt = False
+        self.stalls = asyncio.Event()
+        self.stalls.set()
+
+    async def append(self, topic, message, deadline, *, partition=None, route=""):
+        place = await super().append(topic, message, deadline, partition=partition, route=route)
+        if self.doubt:
+            raise BackendError(Reason.UNKNOWN_OUTCOME, "no word of it")
+        return place
+
+    async def changed(self):
+        await super().changed()
+        await self.stalls.wait()
+
+
+async def claimed(state, key, value):
+    """Claim a key that another claim is about to let go."""
+    while await state.claim(key, value, LONG_S) is not None:  # noqa: ASYNC110  that tells nobody
+        await asyncio.sleep(0)
+
+
+async def test_a_claim_in_doubt_is_none_and_its_key_is_let_go_once_it_is_found():
+    log = Doubtful()
+    async with shelf(log) as state, asyncio.timeout(PATIENCE_S):
+        await state.tried()
+        log.doubt = True
+        assert Reason.UNREACHABLE == await ends_with(state.claim("a", b"1", LONG_S))
+        log.doubt = False
+        await claimed(state, "a", b"2")
+        assert b"2" == await state.get("a")
+
+
+async def test_a_claim_that_is_not_met_in_time_is_none_and_its_key_is_let_go_once_it_is_found(monkeypatch):
+    log = Doubtful()
+    async with shelf(log) as state, asyncio.timeout(PATIENCE_S):
+        await state.tried()
+        monkeypatch.setattr(module, "WRITE_S", 0.05)
+        log.stalls.clear()
+        assert Reason.UNREACHABLE == await ends_with(state.claim("a", b"1", LONG_S))
+        monkeypatch.undo()
+        log.stalls.set()
+        await claimed(state, "a", b"2")
+        assert b"2" == await state.get("a")
+
+
+async def test_a_claim_that_cannot_be_let_go_is_told_and_stays_until_its_time_is_over(caplog):
+    log = Doubtful()
+    async with shelf(log) as state, asyncio.timeout(PATIENCE_S):
+        await state.tried()
+
+        async def drop(_key, *, known=None):
+            del known
+            raise unreachable()
+
+        state.drop, log.doubt = drop, True
+        assert Reason.UNREACHABLE == await ends_with(state.claim("a", b"1", LONG_S))
+        await until(lambda: "a claim that nobody waits for stays" in caplog.text)
+        assert b"1" == await state.get("a")
+
+
+async def test_what_cannot_be_let_go_of_in_the_log_is_let_go_of_later(monkeypatch, caplog):
+    monkeypatch.setattr(module, "SWEEP_S", 0.01)
+    log = FakeLog({}, clock())
+    forget, tries = log.forget, []
+
+    async def away(topic, offsets):
+        tries.append(list(offsets))
+        if len(tries) == 1:
+            raise unreachable()
+        await forget(topic, offsets)
+
+    log.forget = away
+    async with shelf(log) as state, asyncio.timeout(PATIENCE_S):
+        for number in range(2):
+            await state.put("a", b"%d" % number, LONG_S)
+        await until(lambda: len(log.topics[TOPIC][0]) == 1)
+        assert b"1" == await state.get("a")
+    assert [[0], [0]] == tries[:2]
+    assert "cannot be let go yet" in caplog.text
+
+
+async def test_a_defect_while_reading_is_told_and_the_state_is_read_on(monkeypatch, caplog):
+    monkeypatch.setattr(module, "BACKOFF_S", (0.001, 0.01))
+    log = FakeLog({}, clock())
+    async with shelf(log) as state, asyncio.timeout(PATIENCE_S):
+        await state.put("a", b"1", LONG_S)
+        log.broken = RuntimeError("a defect")
+        log.wake()
+        await until(lambda: "the gateway's state cannot be read" in caplog.text)
+        log.broken = None
+        await state.put("a", b"2", LONG_S)
+        assert b"2" == await state.get("a")
 
 
 async def test_what_is_over_goes_from_the_log_too(tmp_path):
