@@ -18,13 +18,12 @@ import aiohttp
 import psutil
 
 from tests.chaos.account import Metrics, accounted, read, settled_later
-from tests.chaos.caller import Writer
 from tests.chaos.config import LISTENERS, PARTITIONS, config, kafka, local
+from tests.chaos.crowd import Crowd
 from tests.chaos.disk import Disk
 from tests.chaos.found import in_file, on_kafka
-from tests.chaos.ledger import KEPT, Attempt, Told, Verdict, verdict
+from tests.chaos.ledger import Told, Verdict, verdict
 from tests.chaos.proxy import Proxy
-from tests.chaos.stream import STREAMS, Stream, Watch
 from tests.kafka_broker import ScriptBroker
 from tests.system.process import Gateway
 
@@ -52,7 +51,6 @@ class Rig:
     broker: ScriptBroker | None = None
     """None: the embedded log."""
     proxy: Proxy | None = None
-    wires: Sequence[str] = ("rest", "websocket", "grpc")
     disk: Disk | None = None
     """Where the gateway's files are, unless in the folder of the run."""
     prefix: Sequence[str] = ()
@@ -69,16 +67,12 @@ class Rig:
         self.topic = f"chaos.{uuid4().hex[:12]}"
         self.ports = dict(zip(LISTENERS, free_ports(len(LISTENERS)), strict=True))
         self.addresses = {name: f"127.0.0.1:{port}" for name, port in self.ports.items()}
-        self.attempts: list[Attempt] = []
+        self.crowd = Crowd(self.seed, self.modes, self.addresses, held=self.held)
         self.gateways: list[Gateway] = []
         self.others: list[Gateway] = []
         self.troubles: list[str] = []
         """What went wrong beside the records."""
         self.sockets: dict[str, socket.socket] = {}
-        self._streams: list[Stream] = []
-        self._reading: list[asyncio.Task[None]] = []
-        self._writing: set[asyncio.Task[None]] = set()
-        self._stop = asyncio.Event()
         self._stack = AsyncExitStack()
 
     # The gateway
@@ -180,54 +174,9 @@ class Rig:
         if not any(error):
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    async def write(self, group: asyncio.TaskGroup, writers: int = 2) -> None:
-        """Let callers write in every mode over every wire until `settle`."""
-        for mode in self.modes:
-            for wire in self.wires:
-                if (wire == "grpc" and mode != "broker") or (wire == "websocket" and mode == "once"):
-                    continue
-                for number in range(writers):
-                    name = f"{self.seed}-{mode}-{wire}-{number}"
-                    writer = Writer(name, mode, wire, self.addresses, self.attempts.append)
-                    self._writing.add(group.create_task(writer.run(self._stop)))
-
-    async def follow(self, group: asyncio.TaskGroup) -> None:
-        """Let callers read what is written from now on; their streams may not end before the verdict."""
-        for kind in STREAMS:
-            if self.held and kind is Watch:
-                continue  # gRPC has no socket that outlives it
-            stream = kind(self.addresses, again=self.held)
-            self._reading.append(group.create_task(stream.run()))
-            self._streams.append(stream)
-            await stream.open.wait()
-
-    async def caught_up(self) -> None:
-        """Until every stream has seen what was acknowledged, or has ended, or nothing more comes; then let them go."""
-        wanted = {one.id for one in self.attempts if one.told in KEPT}
-        loop = asyncio.get_running_loop()
-        last, since = -1, loop.time()
-        while loop.time() - since < QUIET_S / 3:
-            left = sum(len(wanted - stream.seen) for stream in self._streams if not stream.ended)
-            if not left:
-                break
-            if left != last:
-                last, since = left, loop.time()
-            await asyncio.sleep(0.1)
-        for stream in self._streams:
-            if stream.ended:
-                self.troubles.append(f"a stream was dropped: {stream.ended}")
-            elif missed := wanted - stream.seen:
-                self.troubles.append(f"{type(stream).__name__} has not seen {len(missed)} records, as {min(missed)}")
-        for task in self._reading:
-            task.cancel()
-
     async def pause(self, least: float, most: float) -> None:
         """Let some seeded time pass."""
         await asyncio.sleep(self.random.uniform(least, most))
-
-    def stop(self) -> None:
-        """Let the callers end with the answer that they wait for."""
-        self._stop.set()
 
     async def verdict(self) -> Verdict:
         """Stop the gateway once its spool is empty, and hold the ledger against the topic."""
@@ -237,12 +186,12 @@ class Rig:
         accounted(metrics)
         dropped, unknown = settled_later(metrics, "none")
         code = await self.terminate()
-        result = verdict(self.attempts, await self._found(), alone=not self.held and self.number == 1)
+        result = verdict(self.crowd.attempts, await self._found(), alone=not self.held and self.number == 1)
         if len(self.gateways) == 1 and not dropped <= result.dropped <= dropped + unknown:
             counted = f"{dropped} were counted as dropped and {unknown} as unknown"
             result.strange.append(f"of what was accepted {counted}, and {result.dropped} are missing")
         if (self.held or self.number > 1) and (
-            refused := [one for one in self.attempts if one.told is Told.REFUSED and "-grpc-" not in one.writer]
+            refused := [one for one in self.crowd.attempts if one.told is Told.REFUSED and "-grpc-" not in one.writer]
         ):
             result.strange.append(f"{len(refused)} callers were refused, as {refused[0]}")
         result.strange += self.troubles
@@ -262,10 +211,6 @@ class Rig:
         """The numbers of /metrics."""
         return read((await self.ask("GET", "/metrics"))[1])
 
-    async def settled(self) -> None:
-        """Until the callers have the answers that they wait for."""
-        await asyncio.wait(self._writing)
-
     async def _emptied(self) -> None:
         """Until the spool is forwarded, and what was accepted is settled."""
         async with asyncio.timeout(SETTLED_S):
@@ -280,7 +225,7 @@ class Rig:
         """Until what was acknowledged on the way in is out at the other end, or no more comes."""
         if "through" not in self.modes:
             return
-        wanted = {one.id for one in self.attempts if one.told in KEPT}
+        wanted = self.crowd.kept()
         loop = asyncio.get_running_loop()
         last, since = -1, loop.time()
         while loop.time() - since < QUIET_S:

@@ -60,13 +60,13 @@ async def once(fault: Fault, backend: str, seed: int, brokers: Brokers) -> Verdi
     async with asyncio.timeout(RUN_S), Rig(seed, modes, broker, proxy, disk=disk, held=fault.held, number=fault.workers) as rig:
         async with asyncio.TaskGroup() as group:
             if fault.streams:
-                await rig.follow(group)
-            await rig.write(group)
+                await rig.crowd.follow(group)
+            rig.crowd.write(group)
             await fault.inflict(rig)
-            rig.stop()
+            rig.crowd.stop()
             if fault.streams:
-                await rig.settled()
-                await rig.caught_up()
+                await rig.crowd.settled()
+                rig.troubles += await rig.crowd.caught_up()
         return await rig.verdict()
 
 
