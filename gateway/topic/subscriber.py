@@ -106,11 +106,17 @@ class Places:
     def _key(self, name: str) -> str:
         return f"subscriber:{self._route}:{name}"
 
+    def _holder(self, name: str) -> str:
+        # Not behind the name, which may be anything: it would be the place of another.
+        return f"holder:{self._route}:{name}"
+
     async def open(self, name: str, holder: str) -> str | None:
         """A new connection of a subscriber takes over from the one before. Returns the cursor up to which it has acknowledged;
-        None for a new one. BackendError where the state is away.
+        None for a new one. CallerError for no name at all, BackendError where the state is away.
         """
-        await self._state.put(f"{self._key(name)}:holder", holder.encode(), self._seconds)
+        if not name:
+            raise CallerError(Reason.MALFORMED, "a subscriber has a name")
+        await self._state.put(self._holder(name), holder.encode(), self._seconds)
         kept = await self._state.get(self._key(name))
         return None if kept is None else kept.decode()
 
@@ -123,7 +129,7 @@ class Places:
         """Wait until another connection has taken over. Raises CallerError(TAKEN_OVER)."""
         known: bytes | None = holder.encode()
         while known is None or known == holder.encode():
-            known = await self._state.changed(f"{self._key(name)}:holder", known)
+            known = await self._state.changed(self._holder(name), known)
         raise CallerError(Reason.TAKEN_OVER, "another connection of this subscriber has taken over")
 
     def keep(self, name: str, cursor: str, stored: Callable[[str], None]) -> None:

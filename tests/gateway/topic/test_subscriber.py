@@ -159,6 +159,17 @@ async def test_each_name_has_a_place_of_its_own(log, state, gateway):
     await leave(bob, task)
 
 
+async def test_no_name_is_in_the_way_of_another(log, gateway):
+    """What the gateway keeps of one beside its place was under the name of the other."""
+    fill(log, b"0")
+    callers = [Caller("ada"), Caller("ada:holder")]
+    tasks = [running(gateway, caller) for caller in callers]
+    for caller in callers:
+        await caller.reach(1)
+    for caller, task in zip(callers, tasks, strict=True):
+        await leave(caller, task)
+
+
 async def test_no_more_is_sent_than_may_be_unacknowledged(log, state):
     fill(log, *(b"%d" % number for number in range(10)))
     async with Topics(log) as topics:
@@ -281,9 +292,10 @@ async def test_an_acknowledgement_waits_while_the_state_is_away(log, state, monk
         await leave(caller, task)
 
 
-async def test_a_caller_without_a_name_is_refused(gateway):
+@pytest.mark.parametrize("query", [{}, {"subscriber": ""}])
+async def test_a_caller_without_a_name_is_refused(gateway, query):
     with pytest.raises(CallerError) as caught:
-        await gateway(Caller(""))
+        await gateway(Caller("", **query))
     assert Reason.MALFORMED == caught.value.reason
 
 
