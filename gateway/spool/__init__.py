@@ -33,8 +33,8 @@ log = logging.getLogger("polygate")
 
 STORED = Counter("polygate_spool_stored", "Records that were stored in the spool.", "backend")
 RECORDS = Gauge("polygate_spool_records", "Records that wait in the spool for their backend.", "backend")
-BYTES = Gauge("polygate_spool_bytes", "About how many bytes those take.", "backend")
-OLDEST = Gauge("polygate_spool_oldest_seconds", "The age of the oldest of them.", "backend")
+BYTES = Gauge("polygate_spool_bytes", "About how many bytes the records that wait in the spool take.", "backend")
+OLDEST = Gauge("polygate_spool_oldest_seconds", "The age of the oldest record that waits in the spool, in seconds.", "backend")
 ASIDE = Gauge("polygate_spool_aside_bytes", "About how many bytes of records were set aside.", "backend")
 BROKEN = Gauge("polygate_spool_broken", "1 once the disk has failed: the spool takes nothing until the gateway is started anew.")
 

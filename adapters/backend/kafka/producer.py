@@ -36,7 +36,7 @@ KNOWN_S = 30.0
 
 QUEUED = Gauge("polygate_records_queued", "Records that wait to be sent, and can be withdrawn.", "backend")
 FLYING = Gauge("polygate_records_in_flight", "Records that were sent and are not answered.", "backend")
-HELD = Gauge("polygate_records_held_bytes", "Bytes of both.", "backend")
+HELD = Gauge("polygate_records_held_bytes", "Bytes of records that wait to be sent, or for an answer.", "backend")
 
 
 class Writer:
