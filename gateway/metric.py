@@ -1,4 +1,4 @@
-"""Counters and gauges that any part of the gateway may keep, as plain numbers; `policy/observe.py` shows them to Prometheus.
+"""Counters and gauges that any part of the gateway may keep, as plain numbers; `exposition.py` shows them to Prometheus.
 
     LATE = Counter("polygate_late_replies", "Replies that came after their caller was answered.", "backend")
     LATE.add(1, "events")

@@ -13,9 +13,9 @@ import yaml
 import gateway.cli  # noqa: F401  with every part of the gateway: each makes its metrics known where it is loaded
 from gateway import registry
 from gateway.document import installed, schema
+from gateway.exposition import Metrics
 from gateway.file import FileConfig
 from gateway.part import Part
-from gateway.policy.observe import Metrics
 from gateway.port import BackendConfig
 from gateway.status import TABLE
 from gateway.target import TargetConfig

@@ -12,7 +12,7 @@ from gateway.command import NOT_STARTED, OK, WRONG, complain, in_loop, named, sa
 from gateway.command.work import binds_of, look_after, work
 from gateway.inherited import Inherited, assigned
 from gateway.plan import Plan, plan
-from gateway.policy.observe import flush
+from gateway.policy.access import flush
 from gateway.probe import unready
 from gateway.process import serve
 from gateway.server import Gateway, StartError

@@ -18,10 +18,10 @@ from gateway.bind import Address, shared
 from gateway.channel import Channel, GoneError
 from gateway.command import in_loop, say
 from gateway.errors import BackendError, Reason
+from gateway.exposition import families, text
 from gateway.inherited import Inherited
 from gateway.listener import Reloaded
 from gateway.plan import Plan
-from gateway.policy.observe import families, text
 from gateway.process import serve
 from gateway.ready import readiness
 from gateway.server import Gateway, StartError

@@ -105,3 +105,12 @@ class Clock:
             self._next = self._second + 1
             self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(self._second))
         return self._text + _MILLISECONDS[int((now - self._second) * 1000)]
+
+
+LOGS = {"stdout": Lines(1), "stderr": Lines(2)}
+
+
+def flush() -> None:
+    """Write what the access logs still hold. For the end of the process."""
+    for lines in LOGS.values():
+        lines.flush()

@@ -16,8 +16,8 @@ from typing import Any
 
 from gateway.bind import Address
 from gateway.channel import GoneError
+from gateway.exposition import families
 from gateway.metric import Counter, Gauge
-from gateway.policy.observe import families
 from gateway.supervisor.seat import Seat
 from gateway.systemd import notify, reloading
 from gateway.task import Tasks

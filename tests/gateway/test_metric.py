@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.exposition import metrics
 from gateway.metric import Counter, Gauge, known
-from gateway.policy.observe import metrics
 
 
 def test_a_counter_counts_for_each_set_of_labels_and_prometheus_shows_it():

@@ -9,9 +9,9 @@ import pytest
 
 from gateway.errors import BackendError, Reason
 from gateway.exchange import Call, Memory, new_id
+from gateway.exposition import metrics
 from gateway.message import Message
 from gateway.peer import PeerConfig
-from gateway.policy.observe import metrics
 from gateway.target import Target, TargetConfig
 
 

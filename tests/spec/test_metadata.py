@@ -17,7 +17,7 @@ from google.rpc import status_pb2
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from gateway.policy.observe import metrics
+from gateway.exposition import metrics
 from tests.spec.callers import CALLERS, REST, Enveloped, Grpc, WebSocket
 from tests.spec.talk import VIAS, Line, Peer, lines, say, served, served_via
 

@@ -22,7 +22,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection
 
 from gateway.plan import plan
-from gateway.policy.observe import flush
+from gateway.policy.access import flush
 from gateway.server import Gateway
 from tests.adapters.backend.websocket_server import ENVELOPED, Peer, echo
 from tests.gateway.test_signature import SECRET, verified

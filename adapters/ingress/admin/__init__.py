@@ -15,8 +15,8 @@ from pydantic import Field
 from adapters.ingress.admin.page import File, body, files, headers, policy
 from gateway.bind import Address, Bind
 from gateway.errors import GatewayError
+from gateway.exposition import METRICS_TYPE, metrics
 from gateway.listener import ListenerConfig, View
-from gateway.policy.observe import METRICS_TYPE, metrics
 from gateway.ready import readiness
 
 BACKLOG = 128

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.grpc.metadata import headers_of, metadata_of
+from gateway.exposition import metrics
 from gateway.message import NO_HEADERS, Headers
-from gateway.policy.observe import metrics
 
 
 def test_nothing_is_nothing():

@@ -16,11 +16,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.errors import BackendError, CallerError, GatewayError, Outcome, Reason
 from gateway.exchange import Exchange, Memory
+from gateway.exposition import metrics
 from gateway.message import Headers, Many, Message
 from gateway.pipeline import answerable, conversation
-from gateway.policy import Guard, observe
-from gateway.policy.access import Lines
-from gateway.policy.observe import Config, Observe, metrics
+from gateway.policy import Guard, observe, tally
+from gateway.policy.access import Lines, flush
+from gateway.policy.observe import Config, Observe
 from tests.contract.policy import PolicyContract, a_call, echo
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -121,7 +122,7 @@ async def test_messages_bytes_and_seconds_are_counted_as_they_pass(route):
     assert [({"in": 1, "out": 2}, {"in": 2, "out": 5})] == counted
     assert {"": 1} == numbers(route, "polygate_exchange_seconds_count")
     buckets = numbers(route, "polygate_exchange_seconds_bucket")
-    assert len(observe.BOUNDS) + 1 == len(buckets)
+    assert len(tally.BOUNDS) + 1 == len(buckets)
     assert 1 == buckets["+Inf"]
     assert sorted(buckets.values()) == list(buckets.values())
 
@@ -154,11 +155,6 @@ async def test_a_conversation_is_counted_apart_from_the_messages_that_are_exchan
     assert {"acknowledged,": 1} == numbers(route, "polygate_conversations_total")
     assert {"in": 3, "out": 2} == numbers(route, "polygate_messages_total")
     assert 3 == len(exchange.replies)
-
-
-async def test_the_process_is_measured_too():
-    assert b"process_resident_memory_bytes" in metrics()
-    assert b'polygate_log_lines_dropped_total{log="stdout"}' in metrics()
 
 
 async def test_the_inside_sees_the_trace(route):
@@ -250,11 +246,11 @@ async def test_a_long_target_is_cut(logged):
 
 
 async def test_the_log_goes_where_the_config_says_and_flush_writes_what_is_left(capfd):
-    observe.flush()  # what other tests of this process have left
+    flush()  # what other tests of this process have left
     capfd.readouterr()
     for log in ("stdout", "stderr", "none"):
         await run(Config(log=log).build(f"to-{log}", "rest"), echo)
-    observe.flush()
+    flush()
     out, err = capfd.readouterr()
     assert ["to-stdout"] == [json.loads(line)["route"] for line in out.splitlines()]
     assert ["to-stderr"] == [json.loads(line)["route"] for line in err.splitlines()]

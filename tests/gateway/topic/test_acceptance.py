@@ -9,8 +9,9 @@ import pytest
 
 from gateway.errors import BackendError, Reason
 from gateway.exchange import Call, Memory, Wrapper
+from gateway.exposition import metrics
 from gateway.message import JSON, Message
-from gateway.policy.observe import Config, metrics
+from gateway.policy.observe import Config
 from gateway.target import Target
 from gateway.topic import Topics
 from gateway.topic.acceptance import DROPPED
