@@ -238,7 +238,13 @@ state: {{backend: events, topic: "MARK-state"}}
 routes:
   - name: quote
     when: {{rest: POST /quotes}}
-    to: {{backend: events, ask: MARK-asked, reply_to: MARK-answered, share: SHARE, later: {{keep: 600}}}}
+    to:
+      backend: events
+      ask: MARK-asked
+      reply_to: MARK-answered
+      share: SHARE
+      later: {{keep: 600}}
+      idempotency: {{window: 600}}
 """
 
 
@@ -263,6 +269,11 @@ class Answerer:
             partition=None if partition is None else int(partition),
             headers=[("polygate-correlation-id", headers["polygate-correlation-id"])],
         )
+
+    async def asked(self) -> int:
+        """How many questions there are."""
+        ends = await self._consumer.end_offsets(self._consumer.assignment())
+        return sum(ends.values())
 
     async def answer_all(self, count: int) -> list[dict[str, bytes]]:
         """Answer so many questions, the latest first, each with its own id."""
@@ -364,6 +375,32 @@ async def test_whoever_is_left_keeps_the_answer_and_who_comes_back_has_it_too(
         assert (200, ANSWER) == (answer.status, answer.json)
         again = group.start("again")
         assert ANSWER == (await curl(again.url("public", place))).json
+
+
+async def test_gateways_ask_once_for_a_key_and_who_waits_on_any_of_them_gets_the_answer(
+    kafka: str, answerer: Answerer, mark: str, tmp_path: Path
+) -> None:
+    with ExitStack() as stack:
+        group = Group(stack, tmp_path, kafka, mark, "header")
+        one, other = group.start("one"), group.start("other")
+
+        async def keyed(gateway: Gateway) -> object:
+            answer = await curl(gateway.url("public", "/quotes"), *POST, "-H", 'Idempotency-Key: "1"', data=QUESTION)
+            return answer.status, answer.json
+
+        place = await asked(one, "-H", 'Idempotency-Key: "1"')
+        async with asyncio.TaskGroup() as tasks:
+            calls = [tasks.create_task(keyed(other)) for _ in range(3)]
+            headers = await answerer.question()
+            one.kill()
+            await answerer.answer(headers)
+        again = group.start("again")
+        assert [(200, ANSWER)] * 4 == [*(call.result() for call in calls), await keyed(again)]
+        assert ANSWER == (await curl(again.url("public", place))).json
+        # The next question that there is is another.
+        await asked(again, "-H", 'Idempotency-Key: "2"')
+        assert headers["x-request-id"] != (await answerer.question())["x-request-id"]
+        assert 2 == await answerer.asked()
 
 
 async def test_a_reply_that_came_while_nobody_ran_is_kept_by_whoever_starts(
