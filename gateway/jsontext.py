@@ -110,7 +110,8 @@ def loads(body: bytes) -> Value:
     try:
         value = _parsed(text)
     except json.JSONDecodeError as error:
-        _malformed(f"{error.msg.split(':')[0].lower()} at byte {len(text[: error.pos].encode())}", cause=error)
+        why = error.msg.split(": ")[0].removesuffix(" at")
+        _malformed(f"{why[:1].lower()}{why[1:]} at byte {len(text[: error.pos].encode())}", cause=error)
     if "\\u" in text:
         dumps(value)  # finds a lone surrogate, which has no UTF-8
     return value

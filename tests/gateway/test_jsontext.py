@@ -31,5 +31,22 @@ def test_any_other_float_is_just_a_float(text):
     assert float is type(loads(text.encode()))
 
 
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b'{"k"', "expecting ':' delimiter at byte 4"),
+        (b"[1 2]", "expecting ',' delimiter at byte 3"),
+        (b'["\xc3\xa9"', "expecting ',' delimiter at byte 5"),
+        (b'"a', "unterminated string starting at byte 0"),
+        (b'"\x01"', "invalid control character at byte 1"),
+        (b'"\\u12"', r"invalid \uXXXX escape at byte 2"),
+    ],
+)
+def test_what_is_no_json_says_why_and_where(body, why):
+    with pytest.raises(CallerError) as caught:
+        loads(body)
+    assert f"the body is not acceptable JSON: {why}" == caught.value.message
+
+
 def test_what_is_written_is_compact_and_in_utf_8():
     assert '{"é":[1,null,true]}'.encode() == dumps({"é": [1, None, True]})
