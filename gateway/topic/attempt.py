@@ -73,7 +73,7 @@ async def find(log: Log, key: str, since: Mapping[str, Offsets], count: int) -> 
     """The receipts of the records that were written for a key; None where they are not all there. Raises Overtaken."""
     found: dict[int, Place] = {}
     for topic, at in since.items():
-        starts, ends = await log.starts(topic), await log.ends(topic)
+        starts, ends = await log.starts(topic, named=at), await log.ends(topic)
         if any(starts[number] > at.get(number, 0) for number in starts if number in at or not at):
             raise Overtaken
         place = {number: at.get(number, starts.get(number, 0)) for number in ends}

@@ -40,6 +40,26 @@ async def test_marked_records_are_found_wherever_they_stand():
     ]
 
 
+class Unheard(FakeLog):
+    """Of a gateway that has heard of a topic's second partition only once somebody else has named it to it."""
+
+    heard = 1
+
+    async def starts(self, topic, *, named=()):
+        self.heard = max(self.heard, len(named))
+        return {number: start for number, start in (await super().starts(topic)).items() if number < self.heard}
+
+    async def ends(self, topic):
+        return {number: end for number, end in (await super().ends(topic)).items() if number < self.heard}
+
+
+async def test_records_are_found_in_a_partition_of_which_another_gateway_has_heard_before():
+    """Else they were written once more."""
+    log = Unheard({"orders": 2})
+    log.put("orders", mark(0), 1)
+    assert [Place("orders", 1, 0, 1_700_000_000_000)] == [one.place for one in await find(log, "k", {"orders": {0: 0, 1: 0}}, 1)]
+
+
 async def test_nothing_is_found_where_not_all_are_there():
     log = FakeLog({"orders": 1})
     assert await find(log, "k", {"orders": {0: 0}}, 1) is None
