@@ -20,7 +20,7 @@ from gateway.topic.later import Later
 from gateway.topic.log import CORRELATION, HEADER, REPLY_TO, Post
 from gateway.topic.preference import preference_of
 from gateway.topic.publish import Addressing, record_headers
-from gateway.topic.reply import Replies
+from gateway.topic.reply import Replies, Way
 from gateway.topic.result import ResultBelow
 from gateway.topic.seat import Seat
 from gateway.topic.write import DEFAULT_S
@@ -103,45 +103,57 @@ class AskTo(TargetConfig):
         return ()
 
 
+class _Asking:
+    """Asks the questions of one target."""
+
+    def __init__(self, replies: Replies, way: Way, target: Target, spec: AskTo) -> None:
+        self._replies = replies
+        self._way = way
+        self._address = Addressing(target, spec.ask, spec.key)
+        self._content_type = target.content_type
+
+    def question(self, call: Call, message: Message, correlation: str) -> Post:
+        """The record that asks."""
+        topic, key = self._address(call, message)
+        headers = self._way.asked(record_headers(call, message), correlation)
+        return Post(topic, Message(message.body, message.content_type, key, headers))
+
+    async def run(self, exchange: Exchange) -> None:
+        """Ask, and answer with the reply."""
+        await self.now(exchange, await exchange.receive())
+
+    async def now(self, exchange: Exchange, message: Message) -> None:
+        """Ask what was received already, and answer with the reply."""
+        replies, call = self._replies, exchange.call
+
+        async def send(correlation: str) -> None:
+            post = self.question(call, message, correlation)
+            await replies.log.append(post.topic, post.message, call.due(DEFAULT_S))
+
+        await replies.listen(self._way)
+        record = await replies.reply(send, call.due(DEFAULT_S))
+        await exchange.send(answer_of(record).message(self._content_type))
+
+
 def ask(replies: Replies, keeping: Later, target: Target, spec: AskTo, tasks: Tasks) -> Handler:
     """The handler of one ask target. `tasks`: where what outlives its caller runs."""
-    address = Addressing(target, spec.ask, spec.key)
     seat = None
     if spec.share == "partition":
         seat = Seat(spec.backend, spec.reply_to, fixed=spec.reply_partition, state=target.state)
     way = replies.way(spec.backend, spec.reply_to, (spec.correlation_header, spec.reply_to_header), seat)
-
-    def question(call: Call, message: Message, correlation: str) -> Post:
-        topic, key = address(call, message)
-        headers = way.asked(record_headers(call, message), correlation)
-        return Post(topic, Message(message.body, message.content_type, key, headers))
-
-    async def now(exchange: Exchange, message: Message) -> None:
-        call = exchange.call
-
-        async def send(correlation: str) -> None:
-            post = question(call, message, correlation)
-            await replies.log.append(post.topic, post.message, call.due(DEFAULT_S))
-
-        await replies.listen(way)
-        record = await replies.reply(send, call.due(DEFAULT_S))
-        await exchange.send(answer_of(record).message(target.content_type))
-
-    async def run(exchange: Exchange) -> None:
-        await now(exchange, await exchange.receive())
-
+    asking = _Asking(replies, way, target, spec)
     if spec.later is None or target.state is None:
-        return run
+        return asking.run
     keys = None if spec.idempotency is None else Keys(replies.log, target.state, target, spec.idempotency, tasks)
     keeper = keeping.keeper(way, target.state)
-    deferred = Deferred(replies.log, target, spec.ask, spec.later, keeper, question, keys)
+    deferred = Deferred(replies.log, target, spec.ask, spec.later, keeper, asking.question, keys)
 
     async def either(exchange: Exchange) -> None:
         message = await exchange.receive()
         preference = preference_of(exchange.call)
         url, key = deferred.url(exchange.call, message), deferred.key(exchange.call, message)
         if url is None and key is None and not preference.later and preference.wait is None:
-            await now(exchange, message)
+            await asking.now(exchange, message)
             return
         if way.seat is not None:
             await replies.listen(way)  # which takes the partition
