@@ -117,10 +117,12 @@ class Callbacks:
         prefix = self._name("")
         while True:
             try:
-                for name in await self.state.all(prefix):
+                # Two looks, however many there are: one for each would ask the state's log where it ends each time.
+                answers = await self.state.all(name_of(self.backend, ""))
+                for name, due in (await self.state.all(prefix)).items():
                     key = name.removeprefix(prefix)
-                    kept = await self.state.get(name_of(self.backend, key))
-                    if kept is not None and isinstance(read(kept), Answer):
+                    kept = answers.get(name_of(self.backend, key))
+                    if kept is not None and self._ours(due_of(due)) and isinstance(read(kept), Answer):
                         self.answered(key)
             except GatewayError as error:
                 log.warning("callbacks of %s: %s", self.backend, error.message)

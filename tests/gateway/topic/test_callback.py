@@ -15,6 +15,7 @@ from gateway.topic.callback import ATTEMPTS, CALLBACKS, Due, due_of
 from gateway.topic.log import ERROR
 from tests.fake_log import FakeLog, unreachable
 from tests.gateway.topic.kept import asked, asker, reply, state_log
+from tests.patience import until
 
 URL = "https://hooks.example.com/in/ada"
 SIGN = {"secret": "whsec_QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFB"}
@@ -231,6 +232,28 @@ async def test_while_the_state_is_away_a_callback_waits(log, kept, monkeypatch, 
         reply(log, await asked(log))
         await ended("away", "delivered")
     assert "a callback waits for the next look" in caplog.text
+
+
+async def test_looking_for_what_others_left_asks_the_state_no_more_often_for_many_than_for_few(log, kept, monkeypatch):
+    monkeypatch.setattr(module, "SWEEP_S", 0.001)
+    looks, asked_for = 0, []
+    async with calling(log, kept, Receiver()) as gateway:
+        for _ in range(5):
+            await gateway.ask(("callback-url", URL))
+        everything, one = gateway.state.all, gateway.state.get
+
+        async def all_(prefix):
+            nonlocal looks
+            looks += 1
+            return await everything(prefix)
+
+        async def get(key):
+            asked_for.append(key)
+            return await one(key)
+
+        gateway.state.all, gateway.state.get = all_, get
+        await until(lambda: looks > 4)
+    assert [] == asked_for
 
 
 def test_pauses_grow_up_to_a_bound_with_jitter(monkeypatch):
