@@ -17,6 +17,7 @@ from gateway.errors import Allowed, CallerError, Reason
 from gateway.framing import NDJSON, SSE
 from gateway.message import JSON, Headers
 from gateway.policy.observe import header_values_dropped
+from gateway.topic.idempotency import HEADER as KEY
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 STREAMS = (NDJSON, SSE, JSON)
@@ -50,6 +51,11 @@ def check_head(request: BaseRequest, headers: Headers, max_fields: int) -> str:
     version = request.version
     if version != _HTTP_11 and version != _HTTP_10:  # noqa: PLR1714  twice as fast as a set of tuples
         raise ClosingError(Reason.MALFORMED, "this is not HTTP/1.1")
+    if len(headers) < len(request.raw_headers) and any(
+        _name(name) == KEY and not value.isascii() for name, value in request.raw_headers
+    ):
+        # It would be passed over, and what was to be written once be written again.
+        raise CallerError(Reason.MALFORMED, "the Idempotency-Key is not ASCII")
     if len(headers) > max_fields:
         raise ClosingError(Reason.HEADERS_TOO_LARGE, f"a request has {max_fields} header fields at most")
     hosts = [value for name, value in headers if name == "host"]

@@ -18,6 +18,7 @@ from gateway.message import PROBLEM, Headers
 from gateway.policy.observe import header_values_dropped
 from gateway.query import pairs_of
 from gateway.status import TABLE, allowed, problem_body, retry_after
+from gateway.topic.idempotency import HEADER as KEY
 
 MAX_FIELDS = 100
 KEY_BYTES = 16
@@ -73,6 +74,9 @@ def check(request: Request, origins: Sequence[str]) -> None:
     if not request.path.startswith("/"):
         raise CallerError(Reason.MALFORMED, "the request target must be a path")
     _check_upgrade(headers)
+    if not all(value.isascii() for value in headers.all(KEY)):
+        # It would be passed over, and what was to be written once be written again.
+        raise CallerError(Reason.MALFORMED, "the Idempotency-Key is not ASCII")
     subprotocols(headers)
     _check_origin(headers, hosts[0], origins)
 

@@ -187,6 +187,12 @@ async def test_a_chunk_that_is_none_is_refused_and_its_body_goes_nowhere(chunk):
     assert [] == made.bodies
 
 
+async def test_an_idempotency_key_that_is_not_ascii_is_refused_and_not_passed_over():
+    async with shop() as made:
+        seen = await exchange(made, post(b"{}", "Idempotency-Key: é".encode(), b"Content-Length: 2"))
+    assert (400, []) == (seen.status, made.bodies)
+
+
 @pytest.mark.parametrize(
     "hosts",
     [b"", b"Host: a\r\nHost: a\r\n", b"Host: a@b\r\n", b"Host: a b\r\n", b"Host: a/b\r\n", b"Host: a:99999999\r\n"],

@@ -340,6 +340,7 @@ async def test_a_peer_whose_messages_nobody_receives_is_not_taken_for_dead(watch
         pytest.param(request(sec_websocket_key="c2hvcnQ="), 400, id="a short key"),
         pytest.param(request(sec_websocket_key="dGhlIHNhbXBsZSBub25jZQ"), 400, id="a key that is no base64"),
         pytest.param(request(sec_websocket_key="é" * 22 + "=="), 400, id="a key that is no ascii"),
+        pytest.param(request(idempotency_key="é"), 400, id="an idempotency key that is no ascii"),
         pytest.param(request(host=None), 400, id="no Host"),
         pytest.param(request(host="a@b"), 400, id="Host a@b"),
         pytest.param(request(host="a b"), 400, id="Host a b"),
