@@ -480,7 +480,7 @@ async def test_a_login_that_the_broker_does_not_take_is_refused(kafka):
 async def test_a_producer_that_lost_its_place_in_the_sequence_is_replaced_and_loses_nothing_that_was_queued(log, new_topic):
     topic = await new_topic()
     await log.append(topic, Message(b"before"), soon())
-    log._writer._lanes[topic].all[0].sequence += 7
+    log._writer._lookout.lanes[topic].all[0].sequence += 7
     bodies = [b"%d" % number for number in range(20)]
     async with asyncio.TaskGroup() as group:
         for body in bodies:

@@ -180,11 +180,11 @@ async def test_a_record_too_large_for_its_topic_is_refused_before_it_is_sent(kaf
     await admin.close()
     async with config(kafka).build() as log:
         await until_written(log, topic, b"first")
-        await until(lambda: log._writer._lanes[topic].largest == 4000)
-        offered = log._writer._couriers.offer
-        log._writer._couriers.offer = None
+        await until(lambda: log._writer._lookout.lanes[topic].largest == 4000)
+        offered = log._writer._lookout.couriers.offer
+        log._writer._lookout.couriers.offer = None
         assert (Reason.TOO_LARGE, Outcome.FAILED) == await end(log.append(topic, Message(bytes(4001)), soon()))
-        log._writer._couriers.offer = offered
+        log._writer._lookout.couriers.offer = offered
         # What may just fit is for the broker to judge.
         assert (Reason.TOO_LARGE, Outcome.FAILED) == await end(log.append(topic, Message(bytes(3999)), soon()))
         assert [b"first"] == await bodies(log, topic)
