@@ -12,7 +12,7 @@ from adapters.grpc.metadata import REQUEST_ID
 from adapters.ingress.rest.answer import Answer
 from adapters.ingress.rest.asked import Asked
 from adapters.ingress.rest.envelope import COMPRESSED, Decode, envelope, gzipped
-from adapters.ingress.rest.exchange import HttpExchange
+from adapters.ingress.rest.exchange import LINGER_S, HttpExchange
 from adapters.ingress.rest.inflow import Inflow
 from adapters.ingress.rest.outflow import Outflow
 from gateway.errors import CallerError, GatewayError, Outcome, Reason
@@ -228,6 +228,8 @@ class EnvelopedExchange(HttpExchange):
         if self._out.opened:
             self._out.write(self.encode(self.end(error, trailers)))
             self._out.flush()
+            if error.reason is Reason.SLOW_CALLER:
+                self._out.let_go(LINGER_S)
             return self._out
         if not self.streams:
             self._held.clear()  # one reply and an error: the error is what counts

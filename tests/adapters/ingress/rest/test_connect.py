@@ -475,6 +475,23 @@ async def test_a_drain_ends_a_stream_and_says_so():
     assert "0:8" in [detail["debug"].get("metadata", {}).get("cursor") for detail in reply.end["error"]["details"]]
 
 
+async def test_a_caller_that_was_too_slow_is_told_so_and_its_connection_ends():
+    """It may never read what was sent before."""
+
+    async def handler(exchange):
+        await exchange.receive()
+        await exchange.send(Message(b"1", JSON, cursor="0:8"))
+        raise CallerError(Reason.SLOW_CALLER, "too far behind")
+
+    body = framed(b"{}")
+    head = f"POST {PATH} HTTP/1.1\r\nhost: a\r\ncontent-type: application/connect+json\r\ncontent-length: {len(body)}\r\n\r\n"
+    async with asyncio.timeout(20), listening(view(handler, Many.REPLIES)) as address:
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(head.encode() + body)
+        assert b"too far behind" in await reader.read()
+        writer.close()
+
+
 async def test_a_drain_ends_what_is_still_sent_and_says_so():
     begun = asyncio.Event()
 
