@@ -36,8 +36,8 @@ def path(tmp_path):
         async with Spools(SpoolConfig(path=path), {"here": FakeLog({}), "away": away}) as spools:
             headers = Headers((("a", "1"),))
             await spools.of("away").put("t", Message(b'{"n": 1}', key=b"k", headers=headers), soon(), partition=2)
-            for body in (b"\xff", b"text"):
-                await spools.of("here").put("t", Message(body), soon())
+            for body in (b"\xff", b"text"):  # of one key, so that they are set aside in this order
+                await spools.of("here").put("t", Message(body, key=b"k"), soon())
             await until(lambda: len(list(archive.entries(path, "aside"))) == 2)
             await until(lambda: len(list(archive.entries(path))) == 3)
 
