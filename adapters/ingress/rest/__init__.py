@@ -73,6 +73,8 @@ class Config(ListenerConfig):
     """Within which a request's head must come."""
     body_seconds: float = Field(default=30.0, gt=0)
     """Within which its body must come, and each message of a stream."""
+    write_seconds: float = Field(default=30.0, gt=0)
+    """A caller that takes nothing of an answer for so long is cut off. For one that follows a topic the route's `slow` counts."""
     heartbeat_seconds: float = Field(default=15.0, gt=0, le=3600)
     """After so much silence an event stream gets a comment, and a stream of lines white space: proxies keep it open, and a caller
     that is gone is found out.
@@ -146,6 +148,7 @@ class Rest:
             self._view.admission,
             max_connections=config.max_connections,
             head_seconds=config.head_seconds,
+            write_seconds=config.write_seconds,
             keepalive_timeout=config.keep_alive_seconds,
             access_log=None,
             auto_decompress=False,

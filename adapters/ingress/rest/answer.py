@@ -13,6 +13,7 @@ from typing import cast
 
 from aiohttp.web import BaseRequest, StreamResponse
 
+from adapters.ingress.rest.connection import watch
 from adapters.ingress.rest.request import ClosingError
 from gateway.errors import GatewayError, HttpAnswer, RpcStatus
 from gateway.message import NO_HEADERS, PROBLEM, Headers
@@ -104,6 +105,7 @@ class Answer:
         body = self._body
         start = self._head(keep=bool(self.keep_alive))
         transport.write(start if self._request.method == "HEAD" else start + body)
+        watch(self._request)
         if len(body) > DRAIN_BYTES:
             await self._request.writer.drain()
 

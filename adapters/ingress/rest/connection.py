@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from math import inf
+from typing import TYPE_CHECKING, Any
 
 from aiohttp.http_exceptions import BadHttpMessage, BadHttpMethod, LineTooLong
 from aiohttp.web import BaseRequest, RequestHandler, Server, StreamResponse
 
-from adapters.ingress.rest.answer import Answer
 from adapters.ingress.rest.request import ClosingError
 from gateway.admission import Admission, refusal
 from gateway.errors import CallerError, GatewayError, Reason
 
-AnswerError = Callable[[GatewayError], Answer]
+if TYPE_CHECKING:
+    from adapters.ingress.rest.answer import Answer
+
+AnswerError = Callable[[GatewayError], "Answer"]
 
 
 def reason_of(error: BaseException | None, max_line: int) -> GatewayError:
@@ -31,15 +34,18 @@ def reason_of(error: BaseException | None, max_line: int) -> GatewayError:
 
 
 class Connection(RequestHandler):
-    """One caller's connection. A head must be whole `head_seconds` after its first byte."""
+    """One caller's connection. A head must be whole `head_seconds` after its first byte, and of an answer some must be taken
+    every `write_seconds`.
+    """
 
-    __slots__ = ("_drip", "_held", "peer", "server")
+    __slots__ = ("_drip", "_held", "_stall", "peer", "server")
 
     def __init__(self, server: Listening, **settings: Any) -> None:
         super().__init__(server, **settings)
         self.server = server
         self.peer = ""
         self._drip: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
         self._held = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -56,9 +62,24 @@ class Connection(RequestHandler):
         """Whether nothing of a request has come, and none is worked on."""
         return self._waiter is not None and not self._waiter.done() and not self._messages and self._drip is None
 
+    def watch(self) -> None:
+        """An answer has ended: cut its caller off once it takes nothing of what waits for it for `write_seconds`."""
+        transport = self.transport
+        if transport is not None and self._stall is None and transport.get_write_buffer_size():
+            self._look(transport, inf)
+
+    def _look(self, transport: asyncio.WriteTransport, waited: float) -> None:
+        waits = transport.get_write_buffer_size()
+        self._stall = None
+        if waits >= waited:
+            transport.abort()
+        elif waits:
+            self._stall = self._loop.call_later(self.server.write_seconds, self._look, transport, waits)
+
     def _last_words(self, error: GatewayError) -> None:
         if self.transport is not None:
             self.transport.write(self.server.answer_error(error).last())
+            self.watch()
         self.force_close()
 
     def _too_slow(self) -> None:
@@ -103,9 +124,10 @@ class Connection(RequestHandler):
             self._drip = loop.call_later(self.server.head_seconds, self._too_slow)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        if self._drip is not None:
-            self._drip.cancel()
-            self._drip = None
+        for timer in (self._drip, self._stall):
+            if timer is not None:
+                timer.cancel()
+        self._drip = self._stall = None
         self.server.open.discard(self)
         if not self.server.open:
             self.server.emptied.set()
@@ -122,6 +144,12 @@ class Connection(RequestHandler):
         return self.server.answer_error(reason_of(exc, self.max_line_size)).response
 
 
+def watch(request: BaseRequest) -> None:
+    """Look after the connection of a request whose answer has ended."""
+    if isinstance(request.protocol, Connection):
+        request.protocol.watch()
+
+
 class Listening(Server):
     """aiohttp's low-level server with our connections."""
 
@@ -133,6 +161,7 @@ class Listening(Server):
         *,
         max_connections: int,
         head_seconds: float,
+        write_seconds: float,
         **settings: Any,
     ) -> None:
         # A caller who is gone cancels the handler: without this a stream to nobody would go on.
@@ -141,6 +170,7 @@ class Listening(Server):
         self.admission = admission
         self.max_connections = max_connections
         self.head_seconds = head_seconds
+        self.write_seconds = write_seconds
         self._settings = settings
         self.open: set[Connection] = set()
         self.emptied = asyncio.Event()

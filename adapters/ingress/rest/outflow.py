@@ -10,6 +10,7 @@ from typing import cast
 from aiohttp.web import BaseRequest, StreamResponse
 
 from adapters.ingress.rest.answer import fields_of, head
+from adapters.ingress.rest.connection import watch
 from gateway.message import NO_HEADERS, Headers
 
 FLUSH_BYTES = 1 << 16
@@ -109,6 +110,7 @@ class Outflow:
     async def drained(self) -> None:
         """Write what waits, and wait until the kernel has taken it."""
         self.flush()
+        watch(self._request)
         await self._request.writer.drain()
 
     def close(self) -> None:
@@ -130,6 +132,7 @@ class Outflow:
             transport.abort()
         elif self.clean and self._chunked and self._request.method != "HEAD":
             transport.write(b"0\r\n" + fields_of(self.trailers).encode("latin-1", "replace") + b"\r\n")
+        watch(self._request)
 
     @property
     def response(self) -> StreamResponse:

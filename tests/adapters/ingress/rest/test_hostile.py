@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import socket
 import zlib
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -469,6 +470,39 @@ async def test_options_of_the_server_as_a_whole_tells_every_method():
         other = await exchange(made, get(b"*"))
     assert (204, "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT") == (seen.status, seen.headers["allow"])
     assert 400 == other.status
+
+
+LARGE = b'"' + b"x" * (12 << 20) + b'"'
+
+
+@asynccontextmanager
+async def asking_for_much(made):
+    """Somebody whose answer is more than all buffers on its way hold, with a small one at the end."""
+    end = socket.socket()
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 12)
+    end.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(end, ("127.0.0.1", made.port))
+    reader, writer = await asyncio.open_connection(sock=end, limit=1 << 10)
+    writer.write(post(LARGE, b"Content-Length: %d" % len(LARGE)))
+    await writer.drain()
+    yield reader
+    writer.transport.abort()
+
+
+async def test_a_caller_that_takes_nothing_of_its_answer_is_cut_off():
+    settings = {"max_body": 16 << 20, "max_connections": 1, "write_seconds": 0.05}
+    async with asyncio.timeout(PATIENCE_S), shop(**settings) as made, asking_for_much(made):
+        while (await exchange(made, get(b"/items/1"))).status == 503:  # noqa: ASYNC110  only another connection tells
+            await asyncio.sleep(0.05)
+
+
+async def test_a_caller_that_takes_its_answer_slowly_gets_all_of_it():
+    async with asyncio.timeout(PATIENCE_S), shop(max_body=16 << 20, write_seconds=2) as made, asking_for_much(made) as reader:
+        seen = 0
+        await reader.readuntil(b"\r\n\r\n")
+        while seen < len(LARGE):
+            seen += len(await reader.read(1 << 20))
+            await asyncio.sleep(0.0001)
 
 
 class Behind(Admission):
