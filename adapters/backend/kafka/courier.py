@@ -35,6 +35,8 @@ class Courier:
 
     def __init__(self) -> None:
         self.lanes: dict[Lane, None] = {}
+        self.hands: dict[Lane, Batch] = {}
+        """What it is out with."""
         self.work = asyncio.Event()
         self.tries = 0
 
@@ -123,31 +125,40 @@ class Couriers:
 
     async def _carry(self, node: int, courier: Courier) -> None:
         while True:
-            await courier.work.wait()
-            turned = self._cluster.turned
-            if node not in self._cluster.here:
-                await turned.wait()
-                continue
             try:
-                # First the connection: between being handed over and going out a record must not wait for anything.
-                await self._cluster.broker(node).ready(self._settings.away_s)
-                identity = await self.identified()
-            except BackendError as error:
-                await self._unidentified(courier, error)
-                continue
-            except AWAY as error:
-                log.warning("kafka %s: broker %d takes no connection: %r", self._settings.name, node, error)
-                for lane in courier.lanes:
-                    self._stale(lane.topic)
+                await self._round(node, courier)
+            except Exception:  # whatever it is, the records of all callers hang on its going on
+                log.exception("kafka %s: carrying records to broker %d failed, and goes on", self._settings.name, node)
+                self._take_back(courier)
                 await self._pause(courier)
-                continue
-            if node not in self._cluster.here:
-                continue
-            batches = self._load(courier, identity)
-            if batches:
-                await self._deliver(node, courier, batches)
-            elif not courier.lanes:
-                courier.work.clear()
+
+    async def _round(self, node: int, courier: Courier) -> None:
+        """Send what there is, once."""
+        await courier.work.wait()
+        turned = self._cluster.turned
+        if node not in self._cluster.here:
+            await turned.wait()
+            return
+        try:
+            # First the connection: between being handed over and going out a record must not wait for anything.
+            await self._cluster.broker(node).ready(self._settings.away_s)
+            identity = await self.identified()
+        except BackendError as error:
+            await self._unidentified(courier, error)
+            return
+        except AWAY as error:
+            log.warning("kafka %s: broker %d takes no connection: %r", self._settings.name, node, error)
+            for lane in courier.lanes:
+                self._stale(lane.topic)
+            await self._pause(courier)
+            return
+        if node not in self._cluster.here:
+            return
+        self._load(courier, identity)
+        if courier.hands:
+            await self._deliver(node, courier)
+        elif not courier.lanes:
+            courier.work.clear()
 
     async def _unidentified(self, courier: Courier, error: BackendError) -> None:
         """Without a number of our own nothing can be sent; what is refused one will stay so."""
@@ -158,9 +169,8 @@ class Couriers:
                     one.place.set_exception(error)
         await self._pause(courier)
 
-    def _load(self, courier: Courier, identity: Identity) -> dict[Lane, Batch]:
-        """What goes with the next request: one batch of each lane, in their turns."""
-        batches: dict[Lane, Batch] = {}
+    def _load(self, courier: Courier, identity: Identity) -> None:
+        """Take what goes with the next request: one batch of each lane, in their turns."""
         room = REQUEST_BYTES
         while courier.lanes and room > 0:
             lane = next(iter(courier.lanes))
@@ -169,9 +179,8 @@ class Couriers:
             if batch is None:
                 lane.busy = False
                 continue
-            batches[lane] = batch
+            courier.hands[lane] = batch
             room -= len(batch.buffer)
-        return batches
 
     def _batch(self, lane: Lane, identity: Identity) -> Batch | None:
         records = lane.take()
@@ -192,23 +201,29 @@ class Couriers:
             return self._batch(lane, identity)
         return lane.batch
 
-    async def _deliver(self, node: int, courier: Courier, batches: dict[Lane, Batch]) -> None:
+    async def _deliver(self, node: int, courier: Courier) -> None:
         try:
-            answers = await produced(self._cluster.broker(node), list(batches.values()), self._settings)
+            answers = await produced(self._cluster.broker(node), list(courier.hands.values()), self._settings)
         except AWAY as error:
             log.warning("kafka %s: broker %d did not answer: %r", self._settings.name, node, error)
-            for lane, batch in batches.items():
-                self._stale(lane.topic)
-                self._settlement.again(lane, batch)
+            self._take_back(courier)
             await self._pause(courier)
             return
         courier.tries = 0
-        for lane, batch in batches.items():
+        while courier.hands:
+            lane, batch = courier.hands.popitem()
             answer = answers.get((lane.topic, lane.partition), NO_ANSWER)
             if answer.error is errors.NoError:
                 self._settlement.written(lane, batch, answer)
             else:
                 self._settlement.refused(lane, batch, answer.error)
+
+    def _take_back(self, courier: Courier) -> None:
+        """Send what it was out with once more: nothing is known of that, or nothing of it was written."""
+        while courier.hands:
+            lane, batch = courier.hands.popitem()
+            self._stale(lane.topic)
+            self._settlement.again(lane, batch)
 
     async def _pause(self, courier: Courier) -> None:
         courier.tries += 1

@@ -48,7 +48,8 @@ REFUSALS = (
 )
 # How a broker is away: TimeoutError, refused and reset connections are OSError.
 # By the last three, what answers there is no Kafka that we know.
-AWAY = (OSError, EOFError, errors.KafkaError, ValueError, struct.error, NotImplementedError)
+# RuntimeError: uvloop's word for a write on a connection that was reset a moment ago.
+AWAY = (OSError, EOFError, errors.KafkaError, ValueError, struct.error, RuntimeError)
 TROUBLES = (
     (LOGIN, Reason.REFUSED, "logging in to the broker fails"),
     (ssl.SSLCertVerificationError, Reason.REFUSED, "the broker's certificate does not verify"),

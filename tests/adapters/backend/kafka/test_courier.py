@@ -36,12 +36,16 @@ class FakeCluster:
         self.refused: bytes | None = None
         """What makes a broker take nothing of a batch that has it."""
         self.identities = 0
+        self.asked: list[Exception] = []
+        """What goes wrong when it is asked for identities."""
         self.offset = 0
 
     def broker(self, _node: int) -> FakeCluster:
         return self
 
     async def ask(self, _request: object) -> SimpleNamespace:
+        if self.asked:
+            raise self.asked.pop(0)
         self.identities += 1
         return SimpleNamespace(error_code=0, producer_id=self.identities, producer_epoch=0)
 
@@ -137,6 +141,20 @@ async def test_what_went_out_on_a_connection_that_broke_is_sent_again_as_it_was(
     async with Rig(ConnectionResetError(), TimeoutError(), OK) as rig:
         assert isinstance(await rig.fate(), Place)
         assert 1 == len(set(rig.cluster.sent))
+
+
+async def test_what_goes_out_is_sent_again_as_it_was_though_it_fails_as_nobody_has_foreseen():
+    async with Rig(LookupError(), OK) as rig:
+        assert isinstance(await rig.fate(), Place)
+        assert 2 == len(rig.cluster.sent)
+        assert 1 == len(set(rig.cluster.sent))
+
+
+@pytest.mark.parametrize("trouble", [RuntimeError("the handler is closed"), LookupError()])
+async def test_records_go_out_though_asking_for_an_identity_fails_as_nobody_has_foreseen(trouble):
+    async with Rig(OK) as rig:
+        rig.cluster.asked = [trouble]
+        assert isinstance(await rig.fate(), Place)
 
 
 @pytest.mark.parametrize("said", [NOT_ENOUGH, ConnectionRefusedError()])
