@@ -18,7 +18,8 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from tests.chaos.ledger import ONCE, Attempt, Told
 from tests.system.client import Rpc
 
-ANSWER_S = 20
+ANSWER_S = 30
+"""More than a gateway takes to start where many start at once: who connects to a socket that outlives it waits for it."""
 PAUSE_S = 0.02
 PACE_S = 0.002
 
@@ -87,7 +88,7 @@ class Socket(Wire):
             async with asyncio.timeout(ANSWER_S):
                 if self._open is None:
                     self.connections += 1
-                    self._open = await connect(f"{self._url}/{mode}", ping_interval=None)
+                    self._open = await connect(f"{self._url}/{mode}", ping_interval=None, open_timeout=None)
         except (WebSocketException, InvalidStatus, OSError, TimeoutError, EOFError) as error:
             return Told.REFUSED, repr(error)
         try:

@@ -18,6 +18,7 @@ import aiohttp
 import psutil
 
 from tests.chaos.account import Metrics, accounted, read, settled_later
+from tests.chaos.caller import ANSWER_S
 from tests.chaos.config import LISTENERS, PARTITIONS, config, kafka, local
 from tests.chaos.crowd import Crowd
 from tests.chaos.disk import Disk
@@ -202,7 +203,7 @@ class Rig:
     async def ask(self, method: str, path: str) -> tuple[int, str]:
         """Ask the admin listener: status and body."""
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_S)) as session,
             session.request(method, f"http://{self.addresses['admin']}{path}") as answer,
         ):
             return answer.status, await answer.text()

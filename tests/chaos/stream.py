@@ -16,6 +16,7 @@ import grpc.aio
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
+from tests.chaos.caller import ANSWER_S
 from tests.system.client import Rpc, message
 
 
@@ -79,7 +80,7 @@ class Frames(Stream):
 
     async def bodies(self) -> AsyncIterator[str]:
         start = f"?start={quote(self.cursor)}" if self.cursor else ""
-        async with connect(f"ws://{self.addresses['live']}/feed{start}", ping_interval=None) as socket:
+        async with connect(f"ws://{self.addresses['live']}/feed{start}", ping_interval=None, open_timeout=ANSWER_S) as socket:
             self.open.set()
             try:
                 while True:
