@@ -20,7 +20,7 @@ from gateway.topic.write import Receipt
 log = logging.getLogger("polygate")
 
 SEEN = 10_000
-DEAD_S = 1.0
+DEAD_S = 5.0
 """What a broker is given to write down what came from a gateway that died."""
 UNDER_WAY_STILL = "an attempt with this Idempotency-Key is under way, and has not ended in time"
 
@@ -100,6 +100,8 @@ class Claims:
             async with asyncio.timeout_at(due):
                 receipts = await find(self._log, key, other.since, count)
         except (TimeoutError, Overtaken, BackendError) as error:
+            # A broker that is away writes what it was handed once it is back: it is waited for anew from then on.
+            self._seen.pop(key, None)
             text = "an attempt with this Idempotency-Key has not ended, and its topic cannot be searched for what it wrote"
             raise BackendError(Reason.UNKNOWN_OUTCOME, text) from error
         if receipts is not None:

@@ -115,3 +115,14 @@ async def test_nobody_takes_an_attempt_of_this_process_for_one_that_is_dead(clai
         await asyncio.sleep(0)
         assert not claims.free("k", dead.written(), dead)
         going_on.set()
+
+
+async def test_an_attempt_is_left_alone_anew_once_a_broker_that_was_away_is_back(claims, log):
+    there = OTHER.written()
+    claims.left("k", there, OTHER)
+    await asyncio.sleep(0.01)
+    before = claims.left("k", there, OTHER)
+    log.broken = unreachable()
+    with pytest.raises(BackendError):
+        await claims.found("k", there, OTHER, 1, soon())
+    assert claims.left("k", there, OTHER) > before
