@@ -32,12 +32,17 @@ env: .venv/.installed ## Make .venv with everything that pyproject.toml and requ
 run: env ## Run the gateway on CONFIG (config/gateway.yaml unless told: make run CONFIG=config/examples/kafka.yaml)
 	@exec $(BIN)/polygate run "$(CONFIG)"
 
+# Hundreds of gateways are started by tests; where PYTHONDONTWRITEBYTECODE is set each would compile itself.
+.PHONY: compiled
+compiled: env
+	@$(BIN)/python -m compileall -q gateway adapters
+
 .PHONY: test
-test: env ## Run every check and every test, with a real Kafka
+test: compiled ## Run every check and every test, with a real Kafka
 	@tools/test
 
 .PHONY: test-quick
-test-quick: env ## Run what needs no broker and is not slow, in about three minutes
+test-quick: compiled ## Run what needs no broker and is not slow, in about three minutes
 	@$(BIN)/python -m pytest -q -m "not broker and not slow" --kafka=none
 
 .PHONY: check fresh lint types floors
@@ -66,11 +71,11 @@ generate: env ## Make the generated files anew: descriptor sets, schema, referen
 	@$(BIN)/python tools/generate.py
 
 .PHONY: bench
-bench: env ## Measure against the bare libraries and print the table (ARGS=--help tells more)
+bench: compiled ## Measure against the bare libraries and print the table (ARGS=--help tells more)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 .PHONY: chaos
-chaos: env ## Break gateways and brokers under load, 20 seeds a fault, and hold every answer against the topic (ARGS=--help)
+chaos: compiled ## Break gateways and brokers under load, 20 seeds a fault, and hold every answer against the topic (ARGS=--help)
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 .PHONY: conformance
