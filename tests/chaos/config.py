@@ -15,7 +15,8 @@ ACKS = {
     "stored": ", ack: stored",
     "fallback": ", when_down: store",
     "none": ", ack: none",
-    "once": ", idempotency: {window: 600}",
+    # Longer than any step of a clock: it is the wall clock that windows go by.
+    "once": ", idempotency: {window: 86400}",
     "through": "",
 }
 """What the target of each mode says beside its topic. Records of `through` come to it by another topic, which is consumed."""
