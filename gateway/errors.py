@@ -156,6 +156,11 @@ class BackendError(GatewayError):
     """The backend, the broker, or the way to them."""
 
 
+def stopping() -> CallerError:
+    """What a caller is told whose exchange the gateway's end has cut off: what had begun may have been done."""
+    return CallerError(Reason.OVERLOADED, "the gateway is stopping; go on elsewhere", outcome=Outcome.UNKNOWN)
+
+
 def resumable(error: GatewayError, cursor: str | None) -> GatewayError:
     """The same error, which says where the stream that it ends is gone on with, where that is known and it does not say so."""
     if cursor is None or any(isinstance(detail, Resume) for detail in error.details):

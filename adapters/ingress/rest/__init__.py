@@ -26,7 +26,7 @@ from adapters.ingress.rest.protocol import HttpProtocol
 from adapters.ingress.rest.request import METHODS, check_head, check_method, headers_of
 from gateway.bind import Address, Bind
 from gateway.codec import Contract, HttpBinding, Rule
-from gateway.errors import CallerError, GatewayError, Outcome, Reason, resumable
+from gateway.errors import GatewayError, Reason, resumable, stopping
 from gateway.exchange import Call, new_id
 from gateway.listener import ListenerConfig, View
 from gateway.message import Many
@@ -214,7 +214,7 @@ class Rest:
             if task not in self._ended:
                 raise
             task.uncancel()
-            answer = exchange.failure(resumable(_stopping(), exchange.cursor))
+            answer = exchange.failure(resumable(stopping(), exchange.cursor))
         finally:
             exchange.close()
             del self._running[task]
@@ -242,8 +242,3 @@ class Rest:
             target = f"{request.method} {request.raw_path.partition('?')[0]}"
             call = Call(new_id(), "rest", target, headers, peer=peer)
             return RestExchange(call, request, self._limits), self._view.refuse("rest", error)
-
-
-def _stopping() -> GatewayError:
-    # What had begun may have been done.
-    return CallerError(Reason.OVERLOADED, "the gateway is stopping; go on elsewhere", outcome=Outcome.UNKNOWN)

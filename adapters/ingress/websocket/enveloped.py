@@ -12,7 +12,7 @@ from adapters.ingress.websocket.exchange import Conversation
 from adapters.ingress.websocket.handshake import HANDSHAKE, MAX_FIELDS
 from adapters.ingress.websocket.wire import Wire
 from adapters.websocket.envelope import Envelope, Kind, read, write
-from gateway.errors import CallerError, GatewayError, Outcome, Reason, resumable
+from gateway.errors import CallerError, GatewayError, Outcome, Reason, resumable, stopping
 from gateway.exchange import Call, Handler
 from gateway.jsontext import loads
 from gateway.message import JSON, NO_HEADERS, PROTOBUF, STARTS, Headers, Many, Message
@@ -172,8 +172,7 @@ class Enveloped(Conversation):
 
     def _finished(self) -> None:
         if self._draining or self.task.cancelled():
-            error = CallerError(Reason.OVERLOADED, "the gateway is stopping; go on elsewhere", outcome=Outcome.UNKNOWN)
-            self._failed(resumable(error, self._cursor))
+            self._failed(resumable(stopping(), self._cursor))
         else:
             self._say("trailers", self._trailers)
 
