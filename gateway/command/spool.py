@@ -7,6 +7,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def listed(options: argparse.Namespace) -> int:
     """Show how much waits for each backend, and what was set aside."""
     path = _path(options)
     held = [heap for heap in heaps(path) if options.backend in {None, heap.backend}]
-    aside = [entry for entry, _ in zip(entries(path, ASIDE, options.backend), range(SHOWN), strict=False)]
+    aside = list(islice(entries(path, ASIDE, options.backend), SHOWN))
     if options.json:
         say_json({"held": [_heap(heap) for heap in held], "aside": [_told(entry) for entry in aside]})
         return OK
