@@ -13,8 +13,8 @@ from gateway.status import outcome_of
 from gateway.topic import callback as module
 from gateway.topic.callback import ATTEMPTS, CALLBACKS, Due, due_of
 from gateway.topic.log import ERROR
-from tests.fake_log import FakeLog, unreachable
-from tests.gateway.topic.kept import asked, asker, reply, state_log
+from tests.fake_log import unreachable
+from tests.gateway.topic.kept import asked, asker, reply
 from tests.patience import until
 
 URL = "https://hooks.example.com/in/ada"
@@ -39,16 +39,6 @@ class Receiver:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     monkeypatch.setattr(module, "PAUSE_S", (0.001, 0.002))
-
-
-@pytest.fixture
-def log():
-    return FakeLog({"asked": 1, "answered": 1})
-
-
-@pytest.fixture
-def kept():
-    return state_log()
 
 
 def calling(log, kept, receiver, name="events", **callback):

@@ -11,21 +11,11 @@ from gateway.errors import BackendError, CallerError, Outcome, Reason
 from gateway.status import outcome_of
 from gateway.topic.ask import AskTo
 from gateway.topic.log import ERROR
-from tests.fake_log import FakeLog, unreachable
-from tests.gateway.topic.kept import asked, asker, reply, state_log
+from tests.fake_log import unreachable
+from tests.gateway.topic.kept import asked, asker, reply
 
 KEY = ("idempotency-key", '"1"')
 PRICE = b'{"price":9}'
-
-
-@pytest.fixture
-def log():
-    return FakeLog({"asked": 1, "answered": 1})
-
-
-@pytest.fixture
-def kept():
-    return state_log()
 
 
 def once(log, kept, **spec):

@@ -15,19 +15,9 @@ from gateway.topic.answer import Answer, Pending
 from gateway.topic.later import KEPT
 from gateway.topic.log import CORRELATION
 from gateway.topic.reply import LATE
-from tests.fake_log import FakeLog, unreachable
+from tests.fake_log import unreachable
 from tests.gateway.topic.kept import STATE, Asker, asked, asker, reply, shelf, state_log
 from tests.patience import until
-
-
-@pytest.fixture
-def log():
-    return FakeLog({"asked": 1, "answered": 1})
-
-
-@pytest.fixture
-def kept():
-    return state_log()
 
 
 @pytest.fixture(autouse=True)
